@@ -1,0 +1,13 @@
+"""What can go wrong in the loop itself. Each message names the fact and the remedy."""
+
+
+class LoopError(Exception):
+    """Base of every error that `loop` raises."""
+
+
+class BadInput(LoopError):
+    """A setting, a file or an argument cannot be used as it is. The command ends with exit status 2."""
+
+
+class Unavailable(LoopError):
+    """A service or a resource is not there now; trying again may help. The command ends with exit status 1."""
