@@ -19,3 +19,7 @@ class BadInterface(AnnotateError):
 
 class PushUnconfirmed(AnnotateError):
     """A batch was sent, but reading it back did not show what was sent."""
+
+
+class BadAnswer(AnnotateError):
+    """An annotation holds an answer that the labelling interface does not know."""

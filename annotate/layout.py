@@ -1,0 +1,83 @@
+"""The page an annotator sees: image large on the left, findings on the right, one column of the keyboard each."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+
+IMAGE = "Image"
+YES, NO, CANNOT_TELL = "yes", "no", "cannot tell"
+
+# Columns of the keyboard, top to bottom: yes, no, cannot tell. Label Studio keeps h (pan), u (unselect),
+# shift+1 and shift+2 (zoom) for itself, so the sixth and seventh column step around h and u.
+_COLUMNS = ("1qa", "2ws", "3ed", "4rf", "5tg", "6yn", "7jm", "8ik", "9ol")
+HOT_KEYS: tuple[tuple[str, str, str], ...] = (
+    *((a, b, c) for a, b, c in _COLUMNS),
+    *((f"shift+{a}", f"shift+{b}", f"shift+{c}") for a, b, c in _COLUMNS[2:]),
+)
+
+_STYLE = """
+.reading { display: flex; gap: 12px; align-items: flex-start; }
+.picture { flex: 1 1 auto; min-width: 0; }
+.findings { flex: 0 0 336px; position: sticky; top: 0; }
+.finding { display: grid; grid-template-columns: minmax(0, 1fr) auto; align-items: center; gap: 10px;
+  padding: 4px 0; border-bottom: 1px solid rgba(128, 128, 128, .22); }
+.finding:last-child { border-bottom: none; }
+.finding h4 { margin: 0 !important; font-size: 14px; line-height: 17px; font-weight: 600; overflow-wrap: anywhere; }
+.finding .lsf-choices { margin: 0; display: grid; grid-template-columns: 52px 52px 84px; gap: 4px; }
+.finding .lsf-choice, .finding .lsf-choice__item { margin: 0; padding: 0; width: 100%; }
+.finding label { display: block; margin: 0; padding: 4px 0 5px; height: 36px; border-radius: 6px; text-align: center;
+  border: 1px solid rgba(128, 128, 128, .45); font-size: 13px; line-height: 15px; cursor: pointer; }
+.finding label:hover { background: rgba(128, 128, 128, .14); }
+.finding label span { padding: 0; }
+.finding .ant-radio { position: absolute; opacity: 0; }
+.finding .lsf-hint { display: block; position: static; font-size: 9px; line-height: 10px; opacity: .62; }
+.finding label.ant-radio-wrapper-checked, .finding label.ant-radio-wrapper-checked :is(span, sup) { color: #fff; }
+.finding .lsf-choice:nth-child(1) label.ant-radio-wrapper-checked { background: #b93a0c; border-color: #b93a0c; }
+.finding .lsf-choice:nth-child(2) label.ant-radio-wrapper-checked { background: #2f6690; border-color: #2f6690; }
+.finding .lsf-choice:nth-child(3) label.ant-radio-wrapper-checked { background: #5f6673; border-color: #5f6673; }
+.finding .ant-radio-wrapper-checked .lsf-hint { opacity: .85; }
+.finding label:focus-within { outline: 2px solid #7a8cf0; outline-offset: 1px; }
+"""
+
+
+def draw(findings: Sequence[str]) -> str:
+    """Draw the labelling interface as XML; names are escaped, the order of the findings is kept."""
+    view = ET.Element("View", className="reading")
+    ET.SubElement(view, "Style").text = _STYLE
+    picture = ET.SubElement(view, "View", className="picture")
+    ET.SubElement(
+        picture, IMAGE, name="image", value="$image", zoom="true", zoomControl="true",
+        brightnessControl="true", contrastControl="true", rotateControl="true",
+    )  # fmt: skip
+    column = ET.SubElement(view, "View", className="findings")
+    for i, (finding, slug) in enumerate(zip(findings, slugs(findings), strict=True)):
+        row = ET.SubElement(column, "View", className="finding")
+        ET.SubElement(row, "Header", value=finding, size="5")
+        choices = ET.SubElement(
+            row, "Choices", name=slug, toName="image", choice="single-radio", showInline="true",
+            required="true", requiredMessage=f"{finding}: yes, no or cannot tell?", finding=finding,
+        )  # fmt: skip
+        keys = HOT_KEYS[i] if i < len(HOT_KEYS) else (None, None, None)
+        for value, key in zip((YES, NO, CANNOT_TELL), keys, strict=True):
+            ET.SubElement(choices, "Choice", {"value": value} | ({"hotkey": key} if key else {}))
+    ET.indent(view)
+    return ET.tostring(view, encoding="unicode")
+
+
+def slugs(names: Sequence[str]) -> list[str]:
+    """Unique control names of plain letters, digits and underscores, one for each finding."""
+    taken = {"image"}
+    out = []
+    for i, name in enumerate(names, start=1):
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+        stem = re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or f"finding_{i}"
+        slug, n = stem, 1
+        while slug in taken:
+            n += 1
+            slug = f"{stem}_{n}"
+        taken.add(slug)
+        out.append(slug)
+    return out
