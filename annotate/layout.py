@@ -1,4 +1,4 @@
-"""The page an annotator sees: image large on the left, findings on the right, one column of the keyboard each."""
+"""The page an annotator sees: image on the left, findings on the right, a column of the keyboard for each."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ YES, NO, CANNOT_TELL = "yes", "no", "cannot tell"
 
 # Columns of the keyboard, top to bottom: yes, no, cannot tell. Label Studio keeps h (pan), u (unselect),
 # shift+1 and shift+2 (zoom) for itself, so the sixth and seventh column step around h and u.
-_COLUMNS = ("1qa", "2ws", "3ed", "4rf", "5tg", "6yn", "7jm", "8ik", "9ol")
-HOT_KEYS: tuple[tuple[str, str, str], ...] = (
-    *((a, b, c) for a, b, c in _COLUMNS),
-    *((f"shift+{a}", f"shift+{b}", f"shift+{c}") for a, b, c in _COLUMNS[2:]),
+_COLUMNS = tuple(
+    tuple(keys.split())
+    for keys in ["1 q a", "2 w s", "3 e d", "4 r f", "5 t g", "6 y n", "7 j m", "8 i k", "9 o l"]
 )
+HOT_KEYS = (*_COLUMNS, *(tuple(f"shift+{key}" for key in column) for column in _COLUMNS[2:]))
 
 _STYLE = """
 .reading { display: flex; gap: 12px; align-items: flex-start; }
@@ -25,19 +25,21 @@ _STYLE = """
 .finding { display: grid; grid-template-columns: minmax(0, 1fr) auto; align-items: center; gap: 10px;
   padding: 4px 0; border-bottom: 1px solid rgba(128, 128, 128, .22); }
 .finding:last-child { border-bottom: none; }
-.finding h4 { margin: 0 !important; font-size: 14px; line-height: 17px; font-weight: 600; overflow-wrap: anywhere; }
+.finding h4 { margin: 0 !important; font-size: 14px; line-height: 17px; font-weight: 600;
+  overflow-wrap: anywhere; }
 .finding .lsf-choices { margin: 0; display: grid; grid-template-columns: 52px 52px 84px; gap: 4px; }
 .finding .lsf-choice, .finding .lsf-choice__item { margin: 0; padding: 0; width: 100%; }
-.finding label { display: block; margin: 0; padding: 4px 0 5px; height: 36px; border-radius: 6px; text-align: center;
-  border: 1px solid rgba(128, 128, 128, .45); font-size: 13px; line-height: 15px; cursor: pointer; }
+.finding label { display: block; margin: 0; padding: 4px 0 5px; height: 36px; border-radius: 6px;
+  text-align: center; border: 1px solid rgba(128, 128, 128, .45); font-size: 13px; line-height: 15px;
+  cursor: pointer; }
 .finding label:hover { background: rgba(128, 128, 128, .14); }
 .finding label span { padding: 0; }
 .finding .ant-radio { position: absolute; opacity: 0; }
 .finding .lsf-hint { display: block; position: static; font-size: 9px; line-height: 10px; opacity: .62; }
-.finding label.ant-radio-wrapper-checked, .finding label.ant-radio-wrapper-checked :is(span, sup) { color: #fff; }
-.finding .lsf-choice:nth-child(1) label.ant-radio-wrapper-checked { background: #b93a0c; border-color: #b93a0c; }
-.finding .lsf-choice:nth-child(2) label.ant-radio-wrapper-checked { background: #2f6690; border-color: #2f6690; }
-.finding .lsf-choice:nth-child(3) label.ant-radio-wrapper-checked { background: #5f6673; border-color: #5f6673; }
+.finding .ant-radio-wrapper-checked, .finding .ant-radio-wrapper-checked :is(span, sup) { color: #fff; }
+.finding .lsf-choice:nth-child(1) label.ant-radio-wrapper-checked { background: #b93a0c; }
+.finding .lsf-choice:nth-child(2) label.ant-radio-wrapper-checked { background: #2f6690; }
+.finding .lsf-choice:nth-child(3) label.ant-radio-wrapper-checked { background: #5f6673; }
 .finding .ant-radio-wrapper-checked .lsf-hint { opacity: .85; }
 .finding label:focus-within { outline: 2px solid #7a8cf0; outline-offset: 1px; }
 """

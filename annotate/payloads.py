@@ -73,7 +73,12 @@ def write_prediction(suggestion: Suggestion, n: int, version: str, interface: In
     if not 1 <= suggestion.rank <= n:
         raise ValueError(f"rank {suggestion.rank} of task {suggestion.task_id} is outside 1 to {n}")
     shown = interface.write(suggestion.probabilities) if suggestion.probabilities else []
-    return {"task": suggestion.task_id, "score": suggestion.rank / (n + 1), "model_version": version, "result": shown}
+    return {
+        "task": suggestion.task_id,
+        "score": suggestion.rank / (n + 1),
+        "model_version": version,
+        "result": shown,
+    }
 
 
 def write_task(item: str, image: str, extra: Json, interface: Interface) -> dict[str, Any]:
@@ -131,6 +136,11 @@ def write_results(interface: Interface, answers: Mapping[str, float]) -> Sequenc
         asked = [answers[f] for f in control.findings if f in answers]
         if unsure is not None and asked and all(a != a for a in asked):
             value = {"choices": [list(unsure.path) if control.nested else unsure.label]}
-            part = {"from_name": control.name, "to_name": interface.image_name, "type": "choices", "value": value}
+            part = {
+                "from_name": control.name,
+                "to_name": interface.image_name,
+                "type": "choices",
+                "value": value,
+            }
             written.append(part)
     return written

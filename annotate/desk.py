@@ -1,0 +1,200 @@
+"""The desk where annotators work: labels pulled from a Label Studio project, batches pushed to it.
+
+Both directions may be repeated at any time. A pull reads whole sets of annotations and says where the next
+one begins; a push reads back what the server holds before it believes that anything was stored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from annotate.errors import BadInterface, PushUnconfirmed, StudioUnavailable
+from annotate.interface import Interface, parse_interface
+from annotate.matching import ensure_tasks, match_existing
+from annotate.payloads import read_task, write_prediction
+from annotate.records import Pull, Receipt, Suggestion, Task
+from annotate.studio import Project, Studio
+
+OVERLAP = timedelta(minutes=5)  # commits may become visible out of order on PostgreSQL
+SUFFIXES = ("", "-b", "-c", "-d")
+POLL_S = 2.0
+
+
+__all__ = ["StudioDesk", "ensure_tasks", "match_existing"]
+
+
+@dataclass(frozen=True, slots=True)
+class StudioDesk:
+    """One Label Studio project as a place to pull from and push to.
+
+    Attributes:
+        studio: The server.
+        project_id: The project.
+        interface: Its labelling interface as it was when the loop was started.
+        settle_s: How long an unclear count must stand still before it is believed.
+        sleep: Waits that many seconds; an argument so that waiting can be tested.
+    """
+
+    studio: Studio
+    project_id: int
+    interface: Interface
+    settle_s: float = 60.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def pull(self, since: datetime | None) -> Pull:
+        """Read every task that changed since a watermark, each with its whole, present set of labels.
+
+        The new watermark is read before the tasks, and the reading starts five minutes before the old one: a
+        change during the pull is seen again by the next one, never missed.
+
+        Args:
+            since: The watermark of the pull before; None = everything that was ever annotated.
+
+        Raises:
+            BadInterface: Somebody changed the meaning of the labelling interface.
+            StudioUnavailable: No answer. Nothing is lost; pull again.
+        """
+        self.check_interface()
+        watermark = self.studio.newest_change(self.project_id)
+        rows = (
+            self.studio.annotated_tasks(self.project_id)
+            if since is None
+            else self.studio.changed_tasks(self.project_id, since - OVERLAP)
+        )
+        tasks: dict[int, Task] = {}
+        for row in rows:
+            task = read_task(row, self.interface)
+            tasks[task.task_id] = task
+        return Pull(tuple(tasks.values()), watermark if watermark is not None else since)
+
+    def push(self, version: str, suggestions: Sequence[Suggestion]) -> Receipt:
+        """Serve a batch in the order of its ranks; told twice, it changes nothing.
+
+        The predictions are sent at most once under each name. If the outcome is unclear, the count is read
+        until it stands still; if it is wrong then, the name is abandoned for ``version`` with a suffix. The
+        project is switched to the new version only after its count was read back.
+
+        Args:
+            version: Name of the round, unique to this batch.
+            suggestions: The batch; tasks that were deleted in Label Studio are left out with a warning.
+
+        Returns:
+            What Label Studio was seen to hold, with a warning where its queue is not ours.
+
+        Raises:
+            PushUnconfirmed: The server keeps storing something else than what was sent.
+            StudioRefused: The server rejects the batch.
+            StudioUnavailable: No answer. Push again later.
+        """
+        self.check_interface()
+        there = self.studio.existing(self.project_id, [s.task_id for s in suggestions])
+        batch = sorted((s for s in suggestions if s.task_id in there), key=lambda s: s.rank)
+        warnings = []
+        if gone := len(suggestions) - len(batch):
+            warnings.append(
+                f"{gone} of {len(suggestions)} tasks of this batch were deleted in Label Studio and left out. "
+                "Import the images again with `loop start` if that was a mistake."
+            )
+        if not batch:
+            return Receipt(version, 0, (), tuple(warnings))
+        name = self._stored(version, batch)
+        self.studio.serve(self.project_id, name)
+        queue, doubts = self._read_back(name, batch)
+        return Receipt(name, len(batch), queue, (*warnings, *doubts))
+
+    def check_interface(self) -> Project:
+        """Read the project and make sure that its choices still mean what they meant.
+
+        Raises:
+            BadInterface: A control or choice was renamed, added or removed since the loop was started.
+        """
+        project = self.studio.project(self.project_id)
+        now = parse_interface(project.xml)
+        if now.fingerprint != self.interface.fingerprint:
+            was, is_ = (Counter(_choices(i)) for i in (self.interface, now))
+            raise BadInterface(
+                f"The labelling interface of project {self.project_id} ('{project.title}') was changed: "
+                f"gone {sorted(was - is_) or 'nothing'}, new {sorted(is_ - was) or 'nothing'}. Labels given "
+                "before and after would not mean the same. Restore it in the project's settings (Labeling Interface), "
+                "or start a new loop on it."
+            )
+        return project
+
+    def _stored(self, version: str, batch: Sequence[Suggestion]) -> str:
+        """Have the batch stored exactly once under some name; return the name."""
+        counts = self.studio.model_versions(self.project_id)
+        seen = [version + suffix for suffix in SUFFIXES if counts.get(version + suffix)]
+        for name in reversed(seen):
+            if self._settled(name, len(batch)) == len(batch):
+                return name
+        fresh = SUFFIXES[SUFFIXES.index(seen[-1].removeprefix(version)) + 1 :] if seen else SUFFIXES
+        found = counts
+        for name in (version + suffix for suffix in fresh):
+            try:
+                created = self.studio.import_predictions(self.project_id, self._predictions(name, batch))
+            except StudioUnavailable:
+                created = None  # it may have stored all, some or nothing
+            found = {name: self._settled(name, len(batch))}
+            if found[name] == len(batch):
+                return name
+            if created is not None and created < len(batch):
+                break  # dropped on purpose: it would be dropped again
+        raise PushUnconfirmed(
+            f"Label Studio holds {found} instead of {len(batch)} predictions of '{version}'. The queue was left "
+            "as it was. Look at the server's log, then run `loop step` again."
+        )
+
+    def _predictions(self, name: str, batch: Sequence[Suggestion]) -> list[dict[str, object]]:
+        last = batch[-1].rank
+        return [write_prediction(s, last, name, self.interface) for s in batch]
+
+    def _settled(self, name: str, wanted: int) -> int:
+        """Count the predictions under a name: at once if as many as wanted, else when it stands still."""
+        count = self.studio.model_versions(self.project_id).get(name, 0)
+        still_s = 0.0
+        while count != wanted and still_s < self.settle_s:
+            self.sleep(POLL_S)
+            again = self.studio.model_versions(self.project_id).get(name, 0)
+            still_s = still_s + POLL_S if again == count else 0.0
+            count = again
+        return count
+
+    def _read_back(self, name: str, batch: Sequence[Suggestion]) -> tuple[tuple[int, ...], list[str]]:
+        """Read the queue as Label Studio orders it, taking no locks, and compare it with the batch."""
+        project = self.studio.project(self.project_id)
+        warnings = []
+        if project.model_version != name or project.sampling != "Uncertainty sampling":
+            warnings.append(
+                f"Label Studio serves '{project.sampling}' with model version '{project.model_version}', not "
+                f"'{name}': somebody changed the project's settings at this moment. Run `loop step` again."
+            )
+        if project.maximum_annotations == 0:
+            warnings.append(
+                "The queue is closed (maximum_annotations is 0). Set it to 1 to let people go on."
+            )
+        if project.maximum_annotations > 1:
+            warnings.append(
+                f"Each image takes {project.maximum_annotations} annotations: Label Studio first fills up "
+                "images that somebody else has begun, then follows the loop's order."
+            )
+        rows = self.studio.queue(self.project_id, len(batch) + 1)
+        served, done = [t for t, full in rows if not full], {t for t, full in rows if full}
+        expected = [s.task_id for s in batch if s.task_id not in done]
+        if served != expected and project.maximum_annotations != 0 and not warnings:
+            first = next(
+                (i for i, pair in enumerate(zip(served, expected, strict=False)) if len(set(pair)) > 1), None
+            )
+            where = "its end" if first is None else f"place {first + 1}"
+            warnings.append(
+                f"Label Studio's queue ({len(served)} tasks) is not the loop's ({len(expected)}) from {where} "
+                "on: tasks were deleted, or another tool writes predictions under the same version."
+            )
+        return tuple(served), warnings
+
+
+def _choices(interface: Interface) -> list[str]:
+    return [f"{control.name}: {choice.label}" for control in interface.controls for choice in control.choices]

@@ -1,0 +1,149 @@
+"""Our images and Label Studio's tasks: import what is missing, recognise what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import PurePath, PurePosixPath
+from typing import Any
+
+from annotate.interface import Interface
+from annotate.payloads import Json, path_in_address, write_task
+from annotate.studio import Studio
+
+CHUNK = 2000  # tasks per import: about a second of the server's time
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """The tasks of our images.
+
+    Attributes:
+        task_ids: Item id to Label Studio's task id.
+        n_new: Tasks that were imported just now.
+        duplicates: Items with several tasks; the oldest task is used, the others are listed.
+    """
+
+    task_ids: Mapping[str, int]
+    n_new: int
+    duplicates: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Tasks of an existing project, recognised as ours or not.
+
+    Attributes:
+        task_ids: Item id to task id, where there was exactly one candidate.
+        ambiguous: Item id to its candidates, where there were several or where items share one.
+        unmatched: Items without a task.
+        strangers: Tasks that are none of our images.
+    """
+
+    task_ids: Mapping[str, int]
+    ambiguous: Mapping[str, tuple[int, ...]]
+    unmatched: tuple[str, ...]
+    strangers: tuple[int, ...]
+
+
+def ensure_tasks(
+    studio: Studio,
+    project_id: int,
+    interface: Interface,
+    wanted: Mapping[str, tuple[str, Json]],
+    told: Callable[[int, int], None] | None = None,
+) -> Tasks:
+    """Bring the project to a state where each image has a task; told twice, it changes nothing.
+
+    Label Studio takes the same task as often as it is sent. So what is there is read first, only the rest is
+    sent, in chunks, and in the end everything is read again.
+
+    Args:
+        studio: The server.
+        project_id: The project.
+        interface: Names the key of the task's data that holds the image.
+        wanted: Item id to the image's address and what else the task should carry.
+        told: Called with (tasks there, tasks wanted) after each chunk.
+
+    Raises:
+        StudioUnavailable: The outcome of a chunk is not known. Run it again; what arrived is not sent twice.
+    """
+    there = _by_item(studio, project_id, wanted)
+    missing = (item for item in wanted if item not in there)
+    n_new = 0
+    while chunk := list(islice(missing, CHUNK)):
+        studio.import_tasks(project_id, [write_task(item, *wanted[item], interface) for item in chunk])
+        n_new += len(chunk)
+        if told is not None:
+            told(len(there) + n_new, len(wanted))
+    if n_new:
+        there = _by_item(studio, project_id, wanted)
+    return Tasks(
+        task_ids={item: ids[0] for item, ids in there.items()},
+        n_new=n_new,
+        duplicates={item: tuple(ids) for item, ids in there.items() if len(ids) > 1},
+    )
+
+
+def match_existing(rows: Iterable[Json], interface: Interface, paths: Mapping[str, PurePath]) -> Matches:
+    """Recognise our images among the tasks of a project that existed before.
+
+    A task belongs to an image by ``data["item"]``, else by the file name in the image's address; among files
+    of the same name the one that shares more folders wins. What stays ambiguous is listed, never guessed.
+
+    Args:
+        rows: Tasks as :meth:`Studio.tasks` lists them.
+        interface: Names the key of the task's data that holds the image.
+        paths: Item id to the path of its file.
+    """
+    by_name: dict[str, list[str]] = {}
+    for item, path in paths.items():
+        by_name.setdefault(path.name, []).append(item)
+    candidates: dict[str, list[int]] = {}
+    strangers = []
+    unclear: dict[str, list[int]] = {}
+    for row in rows:
+        task_id, data = int(row["id"]), row.get("data") or {}
+        if (item := str(data.get("item"))) in paths:
+            candidates.setdefault(item, []).append(task_id)
+            continue
+        address = path_in_address(str(data.get(interface.image_key) or ""))
+        named = by_name.get(address.name, [])
+        shared = {item: _shared_parts(paths[item], address) for item in named}
+        closest = [item for item in named if shared[item] == max(shared.values())]
+        if not closest:
+            strangers.append(task_id)
+        for item in closest:
+            (candidates if len(closest) == 1 else unclear).setdefault(item, []).append(task_id)
+    ambiguous = {
+        item: (*candidates.get(item, ()), *unclear.get(item, ()))
+        for item in paths
+        if len(candidates.get(item, ())) > 1 or (item in unclear and item not in candidates)
+    }
+    return Matches(
+        task_ids={item: ids[0] for item, ids in candidates.items() if len(ids) == 1},
+        ambiguous=ambiguous,
+        unmatched=tuple(item for item in paths if item not in candidates and item not in unclear),
+        strangers=tuple(strangers),
+    )
+
+
+def _by_item(studio: Studio, project_id: int, wanted: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Item id to the ids of its tasks, oldest first."""
+    there: dict[str, list[int]] = {}
+    for row in studio.tasks(project_id):
+        item = str((row.get("data") or {}).get("item"))
+        if item in wanted:
+            there.setdefault(item, []).append(int(row["id"]))
+    return there
+
+
+def _shared_parts(ours: PurePath, theirs: PurePosixPath) -> int:
+    """How many path parts agree, counted from the file name upwards."""
+    n = 0
+    for a, b in zip(reversed(ours.parts), reversed(theirs.parts), strict=False):
+        if a != b:
+            break
+        n += 1
+    return n

@@ -1,0 +1,453 @@
+"""Label Studio over HTTP, and nothing else: each method is one documented call, measured on 1.23.2.
+
+Reads may be repeated by the SDK. Calls that create rows are sent exactly once: Label Studio has no
+idempotency keys, a repeated call stores everything again, and a call whose answer was lost is often
+carried out all the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from label_studio_sdk import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
+from label_studio_sdk.core.request_options import RequestOptions
+
+from annotate.errors import StudioRefused, StudioUnavailable
+from annotate.payloads import Json, read_time, write_time
+from annotate.refusals import WHERE_KEYS_ARE, explain
+
+T = TypeVar("T")
+
+LARGEST_PAGE = 1000  # larger ones take the server close to a gigabyte of memory
+_TASK_FIELDS = (  # Label Studio applies the list to nested objects too, so it names the annotations' fields
+    "id,data,updated_at,is_labeled,annotations,result,was_cancelled,ground_truth,completed_by,created_at,lead_time,"
+    "parent_prediction"
+)
+_PROJECT_FIELDS = (
+    "id,title,label_config,sampling,model_version,maximum_annotations,show_collab_predictions,task_number"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Who we talk to, and as whom.
+
+    Attributes:
+        version: Label Studio's release.
+        user: E-mail address of the key's owner.
+        token: Kind of key: "personal access token" or "legacy token".
+    """
+
+    version: str
+    user: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A Label Studio project, as far as the loop cares.
+
+    Attributes:
+        project_id: Label Studio's id.
+        title: Its title.
+        xml: Its labelling interface.
+        sampling: How the next task is chosen; "Uncertainty sampling" follows the loop's queue.
+        model_version: The predictions that make up the queue.
+        maximum_annotations: Annotations each task needs; 0 closes the queue.
+        show_suggestions: Whether annotators see predictions.
+        n_tasks: Number of tasks.
+    """
+
+    project_id: int
+    title: str
+    xml: str
+    sampling: str
+    model_version: str
+    maximum_annotations: int
+    show_suggestions: bool
+    n_tasks: int
+
+
+class Studio:
+    """A Label Studio server, opened with a user's key.
+
+    Args:
+        url: Address as typed in the browser, with a sub-path if there is one.
+        api_key: Personal access token (recommended) or legacy token. It is shown nowhere.
+        page_size: Tasks read per call, at most 1000.
+        timeout_s: Patience for reading; calls that store many rows get half an hour.
+
+    Raises:
+        StudioRefused: The address or key cannot be one.
+    """
+
+    def __init__(self, url: str, api_key: str, *, page_size: int = 500, timeout_s: float = 60.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise StudioRefused(f"{url!r} is not an address of Label Studio. Give it as http://HOST:PORT.")
+        if not api_key.strip() or not api_key.strip().isascii() or len(api_key.split()) != 1:
+            raise StudioRefused(f"No usable key for Label Studio was given. {WHERE_KEYS_ARE}")
+        self.url = str(httpx.URL(url).copy_with(userinfo=b"")).rstrip("/")
+        self._secret = api_key.strip()
+        self._page_size = min(page_size, LARGEST_PAGE)
+        base = url.rstrip("/") + "/"  # without the slash the SDK's token refresh loses a sub-path
+        sdk: Any = self._call("opening it", lambda: _open(base, self._secret, timeout_s))
+        # The SDK's own HTTP client, below its methods: it adds and renews tokens of either kind, and gives
+        # the JSON as the server sent it, which is what we keep.
+        self._http = sdk._client_wrapper.httpx_client
+
+    def __repr__(self) -> str:
+        return f"Studio({self.url!r})"
+
+    # -- who and where ----------------------------------------------------------------------
+
+    def about(self) -> About:
+        """Check address and key. ``GET /api/version``, ``GET /api/current-user/whoami``."""
+        version = self._read("asking its version", "api/version")
+        user = self._read("asking who we are", "api/current-user/whoami")
+        token = "personal access token" if self._secret.count(".") == 2 else "legacy token"
+        return About(str(version.get("release", "unknown")), str(user.get("email", "")), token)
+
+    def create_project(
+        self,
+        title: str,
+        xml: str,
+        *,
+        description: str = "",
+        instruction: str = "",
+        show_suggestions: bool = True,
+    ) -> int:
+        """Create a project. ``POST /api/projects``. The order of the queue is set later, by :meth:`serve`.
+
+        Args:
+            title: 3 to 50 characters.
+            xml: The labelling interface.
+            description: Shown on the project's card.
+            instruction: Shown to annotators before they begin.
+            show_suggestions: Pre-fill the form with the loop's suggestions.
+
+        Returns:
+            The project's id.
+        """
+        if not 3 <= len(title) <= 50:
+            raise StudioRefused(
+                f"The title {title!r} has {len(title)} characters; Label Studio takes 3 to 50."
+            )
+        made = self._create(
+            f"creating the project '{title}'",
+            "api/projects/",
+            {
+                "title": title,
+                "label_config": xml,
+                "description": description,
+                "expert_instruction": instruction,
+                "show_instruction": bool(instruction),
+                "show_collab_predictions": show_suggestions,
+                "maximum_annotations": 1,
+            },
+        )
+        return int(made["id"])
+
+    def project(self, project_id: int) -> Project:
+        """Read a project. ``GET /api/projects/{id}/`` with the few fields that cost nothing."""
+        got = self._read(
+            f"reading project {project_id}", f"api/projects/{project_id}/", {"include": _PROJECT_FIELDS}
+        )
+        return Project(
+            project_id=int(got["id"]),
+            title=str(got["title"]),
+            xml=str(got["label_config"]),
+            sampling=str(got["sampling"]),
+            model_version=str(got["model_version"] or ""),
+            maximum_annotations=int(got["maximum_annotations"]),
+            show_suggestions=bool(got["show_collab_predictions"]),
+            n_tasks=int(got["task_number"]),
+        )
+
+    def update_project(self, project_id: int, **fields: Any) -> None:
+        """Change fields of a project (title, description, ...). ``PATCH /api/projects/{id}/``."""
+        what = f"changing {sorted(fields)} of project {project_id}"
+        self._ask(what, "PATCH", f"api/projects/{project_id}/", json=fields)
+
+    def delete_project(self, project_id: int) -> None:
+        """Delete a project with all its tasks. ``DELETE /api/projects/{id}``."""
+        self._ask(f"deleting project {project_id}", "DELETE", f"api/projects/{project_id}/")
+
+    def ensure_local_files(self, project_id: int, folder: Path, title: str = "images") -> int:
+        """Let Label Studio serve a folder of its machine; twice is once. ``POST /api/storages/localfiles``.
+
+        Args:
+            project_id: The project whose members may see the images.
+            folder: Strictly below the server's ``LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT``.
+            title: Name of the storage.
+
+        Returns:
+            The storage's id.
+        """
+        what = f"making {folder.name}/ a storage of project {project_id}"
+        for storage in self._read(what, "api/storages/localfiles", {"project": project_id}):
+            if storage["path"] == str(folder):
+                return int(storage["id"])
+        asked = {"project": project_id, "path": str(folder), "title": title, "regex_filter": ".*"}
+        return int(self._create(what, "api/storages/localfiles", asked | {"use_blob_urls": True})["id"])
+
+    def upload_image(self, project_id: int, image: Path) -> str:
+        """Store an image on the server, without a task. ``POST .../import?commit_to_project=false``.
+
+        Returns:
+            The address that serves it, for a task's data.
+        """
+        what = f"uploading {image.name}"
+        with image.open("rb") as file:
+            answer = self._create(
+                what,
+                f"api/projects/{project_id}/import?commit_to_project=false",
+                files={image.name: (image.name, file)},
+                timeout_s=600.0,
+            )
+        stored = self._read(what, f"api/import/file-upload/{answer['file_upload_ids'][0]}")
+        return f"/data/{stored['file']}"
+
+    # -- tasks and annotations ----------------------------------------------------------------------
+
+    def tasks(self, project_id: int) -> Iterator[Json]:
+        """Every task's ``id`` and ``data``."""
+        return self._listed(
+            f"listing the tasks of project {project_id}", project_id, "id,data", "task_only", []
+        )
+
+    def changed_tasks(self, project_id: int, since: datetime) -> Iterator[Json]:
+        """Tasks that changed at or after a time, with their annotations; deleting one is a change too."""
+        changed = _filter("updated_at", "greater_or_equal", "Datetime", write_time(since))
+        return self._listed(f"pulling from project {project_id}", project_id, _TASK_FIELDS, "all", [changed])
+
+    def annotated_tasks(self, project_id: int) -> Iterator[Json]:
+        """Tasks that hold any annotation, skips included, with their annotations."""
+        annotated = _filter("annotators", "empty", "List", "false")  # total_annotations can be stale
+        return self._listed(
+            f"pulling from project {project_id}", project_id, _TASK_FIELDS, "all", [annotated]
+        )
+
+    def newest_change(self, project_id: int) -> datetime | None:
+        """When a task of the project last changed; None for a project without tasks."""
+        page = self._page(
+            f"reading the latest change of project {project_id}", project_id, "id,updated_at", "task_only",
+            {"ordering": ["-tasks:updated_at"]}, page_size=1,
+        )  # fmt: skip
+        return read_time(page[0]["updated_at"]) if page else None
+
+    def existing(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
+        """Which of these tasks the project (still) has."""
+        what, found = f"looking for tasks of project {project_id}", set()
+        for start in range(0, len(task_ids), self._page_size):
+            some = list(task_ids[start : start + self._page_size])
+            query = {"filters": {"conjunction": "and", "items": [_filter("id", "in_list", "List", some)]}}
+            found |= {int(task["id"]) for task in self._page(what, project_id, "id", "task_only", query)}
+        return found
+
+    def import_tasks(self, project_id: int, tasks: Sequence[Json]) -> list[int]:
+        """Create tasks, in one transaction; told twice, there are twice as many. ``POST .../import``.
+
+        Returns:
+            Their ids, in order.
+        """
+        answer = self._create(
+            f"importing {len(tasks)} tasks into project {project_id}",
+            f"api/projects/{project_id}/import?return_task_ids=true",
+            list(tasks),
+            timeout_s=900.0,
+        )
+        return [int(i) for i in answer["task_ids"]]
+
+    def next_task(self, project_id: int) -> Json | None:
+        """The task the key's owner gets now; None when there is none. ``GET /api/projects/{id}/next``.
+
+        This *locks* the task for that user, for a day by default. It is for annotators, human or scripted; to
+        look at the queue use :meth:`queue`.
+        """
+        what = f"asking project {project_id} for the next task"
+        try:
+            task: Json = self._read(what, f"api/projects/{project_id}/next")
+        except StudioRefused as error:
+            if "There are no tasks" in str(error):
+                return None
+            raise
+        return task
+
+    def submit(
+        self, task_id: int, result: Sequence[Json], lead_time_s: float | None = None, *, skipped: bool = False
+    ) -> int:
+        """Create an annotation as the key's owner. ``POST /api/tasks/{id}/annotations/``. Returns its id."""
+        given = {"result": list(result), "was_cancelled": skipped}
+        made = self._create(
+            f"submitting an annotation of task {task_id}",
+            f"api/tasks/{task_id}/annotations/",
+            given if lead_time_s is None else given | {"lead_time": lead_time_s},
+        )
+        return int(made["id"])
+
+    # -- predictions and the queue ----------------------------------------------------------------------
+
+    def model_versions(self, project_id: int) -> dict[str, int]:
+        """Number of predictions under each model version. ``GET /api/projects/{id}/model-versions/``."""
+        counts = self._read(
+            f"counting the predictions of project {project_id}", f"api/projects/{project_id}/model-versions/"
+        )
+        return {str(version): int(n) for version, n in counts.items()}
+
+    def import_predictions(self, project_id: int, predictions: Sequence[Json]) -> int:
+        """Create predictions; told twice, there are twice as many. ``POST .../import/predictions``.
+
+        Returns:
+            How many were stored. Label Studio drops what it does not like without an error, so compare.
+        """
+        answer = self._create(
+            f"sending {len(predictions)} predictions to project {project_id}",
+            f"api/projects/{project_id}/import/predictions",
+            list(predictions),
+            timeout_s=1800.0,
+        )
+        return int(answer["created"])
+
+    def serve(self, project_id: int, version: str) -> None:
+        """Serve a model version's predictions in ascending order of score.
+
+        The Community edition offers this order in its API only. The version must have predictions already.
+        """
+        self.update_project(project_id, sampling="Uncertainty sampling", model_version=version)
+
+    def queue(self, project_id: int, n: int) -> list[tuple[int, bool]]:
+        """The first n tasks that have a prediction of the version served, lowest score first.
+
+        Returns:
+            Task id, and whether it has all its annotations already (it is then served no more).
+        """
+        scored = _filter("predictions_score", "less_or_equal", "Number", 1)  # no prediction, no score
+        query = {
+            "filters": {"conjunction": "and", "items": [scored]},
+            "ordering": ["tasks:predictions_score"],
+        }
+        found: list[tuple[int, bool]] = []
+        for page in range(1, -(-n // self._page_size) + 1):
+            rows = self._page(
+                f"reading the queue of project {project_id}",
+                project_id,
+                "id,is_labeled",
+                "task_only",
+                query,
+                page=page,
+            )
+            found += [(int(row["id"]), bool(row["is_labeled"])) for row in rows]
+            if len(rows) < self._page_size:
+                break
+        return found[:n]
+
+    # -- how it is said ----------------------------------------------------------------------
+
+    def _listed(
+        self, what: str, project_id: int, include: str, fields: str, filters: list[Json]
+    ) -> Iterator[Json]:
+        """Walk the tasks by id, not by page: a task deleted meanwhile must not shift another past us."""
+        last = 0
+        while True:
+            items = [*filters, _filter("id", "greater", "Number", last)]
+            rows = self._page(
+                what, project_id, include, fields, {"filters": {"conjunction": "and", "items": items}}
+            )
+            yield from rows
+            if len(rows) < self._page_size:
+                return
+            last = int(rows[-1]["id"])
+
+    def _page(
+        self,
+        what: str,
+        project_id: int,
+        include: str,
+        fields: str,
+        query: Json,
+        *,
+        page: int = 1,
+        page_size: int = 0,
+    ) -> list[Json]:
+        params = {
+            "project": project_id, "page": page, "page_size": page_size or self._page_size,
+            "include": include, "fields": fields, "query": json.dumps(query),
+        }  # fmt: skip
+        try:
+            return list(self._read(what, "api/tasks/", params)["tasks"])
+        except StudioRefused as error:
+            if page > 1 and "Invalid page" in str(error):
+                return []
+            raise
+
+    def _read(self, what: str, path: str, params: dict[str, Any] | None = None) -> Any:
+        return self._ask(what, "GET", path, params=params)
+
+    def _create(
+        self, what: str, path: str, body: Any = None, *, files: Any = None, timeout_s: float | None = None
+    ) -> Any:
+        """Send a call that creates rows: once, whatever happens."""
+        options = RequestOptions(max_retries=0)
+        if timeout_s is not None:
+            options["timeout"] = timeout_s
+        return self._ask(what, "POST", path, json=body, files=files, request_options=options)
+
+    def _ask(self, what: str, method: str, path: str, **said: Any) -> Any:
+        return self._call(what, lambda: _answer(self._http.request(path, method=method, **said)))
+
+    def _call(self, what: str, call: Callable[[], T]) -> T:
+        """Make a call and translate what can go wrong: the one place where foreign errors become ours."""
+        for last in (False, True):
+            try:
+                return call()
+            except ApiError as error:
+                # The SDK renews a session without leeway. A refused call changed nothing, so ask once more.
+                if error.status_code == 401 and self._secret.count(".") == 2 and not last:
+                    continue
+                raise explain(self.url, what, error.status_code or 0, error.body, self._secret) from None
+            except httpx.TimeoutException:
+                raise StudioUnavailable(
+                    f"Label Studio at {self.url} did not answer in time while {what}. It may still be "
+                    "working on it; run the command again, it finds out by itself."
+                ) from None
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise StudioUnavailable(
+                    f"Label Studio at {self.url} cannot be reached while {what}: {self._clean(str(error))}. "
+                    "Is it running, and is the address right?"
+                ) from None
+            except json.JSONDecodeError:
+                raise StudioUnavailable(
+                    f"What answers at {self.url} while {what} does not speak Label Studio's language. Is the "
+                    "address right, sub-path included, and is no login page in between?"
+                ) from None
+        raise AssertionError("unreachable")
+
+    def _clean(self, text: str) -> str:
+        return text.replace(self._secret, "[key]").strip().rstrip(".")
+
+
+def _open(url: str, api_key: str, timeout_s: float) -> Any:
+    sdk: Callable[..., Any] = LabelStudio
+    return sdk(base_url=url, api_key=api_key, timeout=timeout_s)
+
+
+def _answer(response: httpx.Response) -> Any:
+    """The JSON of a good answer; what the SDK raises for a bad one."""
+    if response.is_success:
+        return response.json() if response.content else None
+    try:
+        body = response.json()
+    except json.JSONDecodeError:
+        body = response.text
+    raise ApiError(status_code=response.status_code, body=body)
+
+
+def _filter(column: str, operator: str, kind: str, value: Any) -> Json:
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
