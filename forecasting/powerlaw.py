@@ -1,0 +1,263 @@
+"""The forecast: a power law on the probit scale for every finding, fitted to all findings together.
+
+    AUC(m) = Phi(z / sqrt(1 + (k / m)^c)),    m = n p (1 - p)
+
+It starts at .5, never exceeds 1 and flattens at Phi(z); far out it is the classical a - b n^-c with
+a = Phi(z), b = phi(z) z k^c / 2 (in m) and the same c. The posterior is a weighting of fixed draws
+(`forecasting.prior`): nothing is searched for, so nothing fails to converge, and the same curves give
+the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from forecasting.auc import Array, hanley_mcneil
+from forecasting.curve import LearningCurve
+from forecasting.noise import FLOOR, KAPPA, LIKELIHOOD_DOF, correlation, model_jitter
+from forecasting.prior import PRIOR, Draws, Prior, cover, curve_auc, curve_probit, size_at
+
+N_JOINT = 2048
+"""Equally weighted draws that several findings share, for statements about their mean."""
+
+HORIZON = 1e7
+"""More labels than this count as no limit visible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An AUC: its mean, and bounds that hold it with probability `level`."""
+
+    mean: float
+    low: float
+    high: float
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRange:
+    """Labels needed in all: bounds that hold the number with probability `level`; infinite = no limit visible."""
+
+    low: float
+    median: float
+    high: float
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The classical power law a - b n^-c, n in labels of the finding."""
+
+    a: float
+    b: float
+    c: float
+
+
+class Forecast(Protocol):
+    """What every method answers about one finding. n counts its known labels; None = those there are now."""
+
+    @property
+    def method(self) -> str:
+        """Name of the method, ``bayes`` or ``nls``."""
+
+    @property
+    def finding(self) -> str:
+        """Name of the finding."""
+
+    @property
+    def n(self) -> int:
+        """Labels known now."""
+
+    def auc(self, n: float, level: float = 0.9) -> Interval:
+        """AUC of the probe trained on `n` labels."""
+
+    def plateau(self, level: float = 0.9) -> Interval:
+        """AUC with labels without end."""
+
+    def prob_reached(self, target: float, n: float | None = None) -> float:
+        """P(AUC >= target) with `n` labels."""
+
+    def prob_plateau(self, target: float) -> float:
+        """P(plateau >= target): whether this encoder can get there at all."""
+
+    def labels_needed(self, target: float, level: float = 0.8) -> LabelRange:
+        """Labels of this finding at which the curve reaches the target, in all, not in addition."""
+
+    def tail(self) -> Tail:
+        """The curve far out, as a - b n^-c."""
+
+    def joint_draws(self, n: float | None = None) -> Array:
+        """Equally weighted draws of AUC with `n` labels, ``(N_JOINT,)``, dependent as findings of one fit are."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BayesForecast:
+    """Posterior of one finding's curve.
+
+    Attributes:
+        finding: Its name.
+        n: Labels known now.
+        balance: ``p (1 - p)``, effective size over labels.
+        theta: Draws of the curve, shape ``(S, 3)``.
+        jitter: Where the trained model lies around it, standard normal, shape ``(S,)``.
+        weight: Posterior weights, shape ``(S,)``, sum 1.
+        joint: Draws that go with those of the other findings, indices of shape ``(N_JOINT,)``.
+    """
+
+    finding: str
+    n: int
+    balance: float
+    theta: Array
+    jitter: Array
+    weight: Array
+    joint: NDArray[np.intp]
+    method: str = "bayes"
+
+    def auc(self, n: float, level: float = 0.9) -> Interval:
+        """AUC of the probe trained on `n` labels."""
+        values = self._draws(n)
+        low, high = _quantiles(values, self.weight, (0.5 - level / 2, 0.5 + level / 2))
+        return Interval(float(self.weight @ values), low, high, level)
+
+    def plateau(self, level: float = 0.9) -> Interval:
+        """AUC with labels without end."""
+        return self.auc(math.inf, level)
+
+    def prob_reached(self, target: float, n: float | None = None) -> float:
+        """P(AUC >= target) with `n` labels."""
+        return min(1.0, float(self.weight[self._draws(self.n if n is None else n) >= target].sum()))
+
+    def prob_plateau(self, target: float) -> float:
+        """P(plateau >= target)."""
+        return self.prob_reached(target, math.inf)
+
+    def labels_needed(self, target: float, level: float = 0.8) -> LabelRange:
+        """Labels at which the mean curve reaches the target, in closed form for each draw."""
+        labels = size_at(self.theta, target) / self.balance  # (S,)
+        return label_range(labels, self.weight, level)
+
+    def tail(self) -> Tail:
+        """The tail of the posterior mean curve."""
+        z, log_k, log_c = (float(x) for x in self.weight @ self.theta)
+        c = math.exp(log_c)
+        density = math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+        return Tail(float(ndtr(z)), density * z * math.exp(c * log_k) / 2 * self.balance**-c, c)
+
+    def joint_draws(self, n: float | None = None) -> Array:
+        """Equally weighted draws of AUC with `n` labels, shape ``(N_JOINT,)``."""
+        return self._draws(self.n if n is None else n)[self.joint]
+
+    def _draws(self, n: float) -> Array:
+        effective = n * self.balance
+        around = self.jitter * model_jitter(effective)
+        return np.asarray(ndtr(curve_probit(self.theta, effective)[:, 0] + around))  # (S,)
+
+
+def fit_bayes(curves: Sequence[LearningCurve], prior: Prior = PRIOR, seed: int = 0) -> list[Forecast]:
+    """Fit the probit power law to the curves of one project, pooled over its findings.
+
+    Deterministic, and indifferent to the order of the findings. A curve without points gets the prior
+    and what its siblings say.
+
+    Args:
+        curves: One a finding.
+        prior: Where curves lie before any label.
+        seed: Scrambles the fixed draws.
+    """
+    if not curves:
+        return []
+    draws = cover(prior, seed)
+    log_likelihood = np.stack([_log_likelihood(curve, draws) for curve in curves])  # (J, S)
+    likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
+    # evidence of each finding under each effect b_g, and the weight of b_g: w_g ~ prod_j E_jg
+    evidence = np.maximum(likelihood @ draws.likelier / len(draws.theta), 1e-300)  # (J, G)
+    log_weight = np.log(evidence).sum(axis=0)
+    effect = np.exp(log_weight - log_weight.max())
+    effect /= effect.sum()  # (G,)
+    posterior = likelihood * ((effect / evidence) @ draws.likelier.T)  # (J, S)
+    posterior /= posterior.sum(axis=1, keepdims=True)
+
+    steps = (np.arange(N_JOINT) + 0.5) / N_JOINT
+    shared = np.searchsorted(np.cumsum(effect), steps * effect.sum(), side="left").clip(max=len(effect) - 1)
+    return [
+        BayesForecast(
+            finding=curve.finding,
+            n=curve.n,
+            balance=_balance(curve),
+            theta=draws.theta,
+            jitter=draws.jitter,
+            weight=weight,
+            joint=_draw_jointly(curve, like, shared, draws),
+        )
+        for curve, weight, like in zip(curves, posterior, likelihood, strict=True)
+    ]
+
+
+def prob_mean_reached(forecasts: Sequence[Forecast], target: float) -> float:
+    """P(mean AUC over findings >= target) with the labels there are now."""
+    mean = np.mean([forecast.joint_draws() for forecast in forecasts], axis=0)  # (N_JOINT,)
+    return float((mean >= target).mean())
+
+
+def label_range(labels: Array, weight: Array, level: float) -> LabelRange:
+    """Weighted quantiles of labels needed; beyond the horizon no limit is visible."""
+    order = np.argsort(labels, kind="stable")
+    reached = np.cumsum(weight[order])
+    at = np.searchsorted(reached, np.array([0.5 - level / 2, 0.5, 0.5 + level / 2]) * reached[-1])
+    low, median, high = (math.inf if x > HORIZON else float(x) for x in labels[order][at])
+    return LabelRange(low, median, high, level)
+
+
+def _log_likelihood(curve: LearningCurve, draws: Draws) -> Array:
+    """Student-t log likelihood of the points under each draw, shape ``(S,)``."""
+    if not len(curve.auc):
+        return np.zeros(len(draws.theta))
+    model = curve_auc(draws.theta, curve.effective)  # (S, P)
+    if curve.se is None:
+        variance = KAPPA**2 * hanley_mcneil(model, curve.n_positive, curve.n_negative) + FLOOR**2
+        shape = np.linalg.inv(correlation(curve.sizes, curve.n))  # (P, P)
+    else:
+        variance = np.broadcast_to(np.square(curve.se) + FLOOR**2, model.shape)
+        shape = np.eye(len(curve.auc))
+    sd = np.sqrt(variance)
+    residual = (curve.auc - model) / sd  # (S, P)
+    # Sigma = D R D + beta^2 1 1', so its inverse and determinant follow from those of R (Sherman-Morrison)
+    ones = curve.bias_se / sd  # (S, P)
+    distance = np.einsum("sp,pq,sq->s", residual, shape, residual)
+    common = 1 + np.einsum("sp,pq,sq->s", ones, shape, ones)
+    distance -= np.einsum("sp,pq,sq->s", residual, shape, ones) ** 2 / common
+    tails = (LIKELIHOOD_DOF + len(curve.auc)) * np.log1p(distance / LIKELIHOOD_DOF)
+    return np.asarray(-0.5 * tails - np.log(sd).sum(axis=1) - 0.5 * np.log(common))
+
+
+def _balance(curve: LearningCurve) -> float:
+    share = (curve.n_positive + 0.5) / (curve.n_positive + curve.n_negative + 1)
+    return share * (1 - share)
+
+
+def _draw_jointly(
+    curve: LearningCurve, likelihood: Array, shared: NDArray[np.intp], draws: Draws
+) -> NDArray[np.intp]:
+    """A draw of theta for each shared draw of the effect; the finding's own randomness is its own name's."""
+    own = zlib.crc32(curve.finding.encode()) ^ zlib.crc32(curve.auc.tobytes())
+    uniform = np.random.default_rng(own).random(len(shared))
+    chosen = np.zeros(len(shared), dtype=np.intp)
+    for effect in np.unique(shared):
+        here = shared == effect
+        mass = np.cumsum(likelihood * draws.likelier[:, effect])
+        chosen[here] = np.searchsorted(mass, uniform[here] * mass[-1])
+    return chosen.clip(max=len(likelihood) - 1)
+
+
+def _quantiles(values: Array, weight: Array, levels: Sequence[float]) -> tuple[float, ...]:
+    order = np.argsort(values, kind="stable")
+    middle = np.cumsum(weight[order]) - weight[order] / 2
+    return tuple(float(q) for q in np.interp(levels, middle, values[order]))
