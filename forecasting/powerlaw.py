@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -23,10 +23,13 @@ from scipy.special import ndtr
 from forecasting.auc import Array, hanley_mcneil
 from forecasting.curve import LearningCurve
 from forecasting.noise import FLOOR, KAPPA, LIKELIHOOD_DOF, correlation, model_jitter
-from forecasting.prior import PRIOR, Draws, Prior, cover, curve_auc, curve_probit, size_at
+from forecasting.prior import PRIOR, Draws, Prior, aim, cover, curve_auc, curve_probit, size_at
 
 N_JOINT = 2048
 """Equally weighted draws that several findings share, for statements about their mean."""
+
+FEWEST_DRAWS = 300
+"""Effective draws below which a posterior is drawn again, closer."""
 
 HORIZON = 1e7
 """More labels than this count as no limit visible."""
@@ -106,19 +109,20 @@ class BayesForecast:
         finding: Its name.
         n: Labels known now.
         balance: ``p (1 - p)``, effective size over labels.
-        theta: Draws of the curve, shape ``(S, 3)``.
-        jitter: Where the trained model lies around it, standard normal, shape ``(S,)``.
-        weight: Posterior weights, shape ``(S,)``, sum 1.
-        joint: Draws that go with those of the other findings, indices of shape ``(N_JOINT,)``.
+        draws: Curves, and where one trained model lies around each.
+        weight: Posterior weight of each draw, shape ``(S,)``, sum 1.
+        likelihood: Of the points under each draw, up to a factor, shape ``(S,)``.
+        effects: Posterior draws of the data set's effect, shared by all findings of the fit: indices of
+            shape ``(N_JOINT,)``.
     """
 
     finding: str
     n: int
     balance: float
-    theta: Array
-    jitter: Array
+    draws: Draws
     weight: Array
-    joint: NDArray[np.intp]
+    likelihood: Array
+    effects: NDArray[np.intp]
     method: str = "bayes"
 
     def auc(self, n: float, level: float = 0.9) -> Interval:
@@ -141,24 +145,34 @@ class BayesForecast:
 
     def labels_needed(self, target: float, level: float = 0.8) -> LabelRange:
         """Labels at which the mean curve reaches the target, in closed form for each draw."""
-        labels = size_at(self.theta, target) / self.balance  # (S,)
+        labels = size_at(self.draws.theta, target) / self.balance  # (S,)
         return label_range(labels, self.weight, level)
 
     def tail(self) -> Tail:
         """The tail of the posterior mean curve."""
-        z, log_k, log_c = (float(x) for x in self.weight @ self.theta)
+        z, log_k, log_c = (float(x) for x in self.weight @ self.draws.theta)
         c = math.exp(log_c)
         density = math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
         return Tail(float(ndtr(z)), density * z * math.exp(c * log_k) / 2 * self.balance**-c, c)
 
     def joint_draws(self, n: float | None = None) -> Array:
-        """Equally weighted draws of AUC with `n` labels, shape ``(N_JOINT,)``."""
-        return self._draws(self.n if n is None else n)[self.joint]
+        """Equally weighted draws of AUC with `n` labels, shape ``(N_JOINT,)``.
+
+        Given the effect, findings are independent; each draws with a generator of its own name and points.
+        """
+        own = zlib.crc32(self.finding.encode()) ^ zlib.crc32(self.likelihood.tobytes())
+        uniform = np.random.default_rng(own).random(len(self.effects))
+        chosen = np.empty(len(self.effects), dtype=np.intp)
+        for effect in np.unique(self.effects):
+            here = self.effects == effect
+            mass = np.cumsum(self.likelihood * self.draws.likelier[effect])  # (S,)
+            chosen[here] = np.searchsorted(mass, uniform[here] * mass[-1]).clip(max=len(mass) - 1)
+        return self._draws(self.n if n is None else n)[chosen]
 
     def _draws(self, n: float) -> Array:
         effective = n * self.balance
-        around = self.jitter * model_jitter(effective)
-        return np.asarray(ndtr(curve_probit(self.theta, effective)[:, 0] + around))  # (S,)
+        around = self.draws.jitter * model_jitter(effective)
+        return np.asarray(ndtr(curve_probit(self.draws.theta, effective)[:, 0] + around))  # (S,)
 
 
 def fit_bayes(curves: Sequence[LearningCurve], prior: Prior = PRIOR, seed: int = 0) -> list[Forecast]:
@@ -178,27 +192,22 @@ def fit_bayes(curves: Sequence[LearningCurve], prior: Prior = PRIOR, seed: int =
     log_likelihood = np.stack([_log_likelihood(curve, draws) for curve in curves])  # (J, S)
     likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
     # evidence of each finding under each effect b_g, and the weight of b_g: w_g ~ prod_j E_jg
-    evidence = np.maximum(likelihood @ draws.likelier / len(draws.theta), 1e-300)  # (J, G)
+    evidence = np.maximum(likelihood @ draws.likelier.T / len(draws.theta), 1e-300)  # (J, G)
     log_weight = np.log(evidence).sum(axis=0)
     effect = np.exp(log_weight - log_weight.max())
     effect /= effect.sum()  # (G,)
-    posterior = likelihood * ((effect / evidence) @ draws.likelier.T)  # (J, S)
+    posterior = likelihood * ((effect / evidence) @ draws.likelier)  # (J, S)
     posterior /= posterior.sum(axis=1, keepdims=True)
 
     steps = (np.arange(N_JOINT) + 0.5) / N_JOINT
-    shared = np.searchsorted(np.cumsum(effect), steps * effect.sum(), side="left").clip(max=len(effect) - 1)
-    return [
-        BayesForecast(
-            finding=curve.finding,
-            n=curve.n,
-            balance=_balance(curve),
-            theta=draws.theta,
-            jitter=draws.jitter,
-            weight=weight,
-            joint=_draw_jointly(curve, like, shared, draws),
+    effects = np.searchsorted(np.cumsum(effect), steps).clip(max=len(effect) - 1)  # (N_JOINT,)
+    forecasts: list[Forecast] = []
+    for j, curve in enumerate(curves):
+        forecast = BayesForecast(
+            curve.finding, curve.n, _balance(curve), draws, posterior[j], likelihood[j], effects
         )
-        for curve, weight, like in zip(curves, posterior, likelihood, strict=True)
-    ]
+        forecasts.append(_sharpen(forecast, curve, effect / evidence[j], prior, seed))
+    return forecasts
 
 
 def prob_mean_reached(forecasts: Sequence[Forecast], target: float) -> float:
@@ -214,6 +223,27 @@ def label_range(labels: Array, weight: Array, level: float) -> LabelRange:
     at = np.searchsorted(reached, np.array([0.5 - level / 2, 0.5, 0.5 + level / 2]) * reached[-1])
     low, median, high = (math.inf if x > HORIZON else float(x) for x in labels[order][at])
     return LabelRange(low, median, high, level)
+
+
+def _sharpen(
+    forecast: BayesForecast, curve: LearningCurve, siblings: Array, prior: Prior, seed: int
+) -> BayesForecast:
+    """Draw again, at most three times, while a posterior rests on fewer than `FEWEST_DRAWS` draws."""
+    for _ in range(3):
+        if 1 / np.square(forecast.weight).sum() >= FEWEST_DRAWS:
+            break
+        draws = aim(prior, seed, forecast.draws, forecast.weight, siblings)
+        log_likelihood = _log_likelihood(curve, draws)
+        likelihood = np.exp(log_likelihood - log_likelihood.max())
+        weight = likelihood * draws.likelier[0]
+        forecast = replace(
+            forecast,
+            draws=draws,
+            weight=weight / weight.sum(),
+            likelihood=likelihood,
+            effects=np.zeros(N_JOINT, dtype=np.intp),
+        )
+    return forecast
 
 
 def _log_likelihood(curve: LearningCurve, draws: Draws) -> Array:
@@ -241,20 +271,6 @@ def _log_likelihood(curve: LearningCurve, draws: Draws) -> Array:
 def _balance(curve: LearningCurve) -> float:
     share = (curve.n_positive + 0.5) / (curve.n_positive + curve.n_negative + 1)
     return share * (1 - share)
-
-
-def _draw_jointly(
-    curve: LearningCurve, likelihood: Array, shared: NDArray[np.intp], draws: Draws
-) -> NDArray[np.intp]:
-    """A draw of theta for each shared draw of the effect; the finding's own randomness is its own name's."""
-    own = zlib.crc32(curve.finding.encode()) ^ zlib.crc32(curve.auc.tobytes())
-    uniform = np.random.default_rng(own).random(len(shared))
-    chosen = np.zeros(len(shared), dtype=np.intp)
-    for effect in np.unique(shared):
-        here = shared == effect
-        mass = np.cumsum(likelihood * draws.likelier[:, effect])
-        chosen[here] = np.searchsorted(mass, uniform[here] * mass[-1])
-    return chosen.clip(max=len(likelihood) - 1)
 
 
 def _quantiles(values: Array, weight: Array, levels: Sequence[float]) -> tuple[float, ...]:

@@ -21,6 +21,7 @@ from scipy.stats import chi2, qmc
 from forecasting.auc import Array
 
 N_DRAWS = 4096
+N_AIMED = 2048
 N_EFFECTS = 512
 _LOWEST, _HIGHEST = np.array([0.0, -4.0, -1.6]), np.array([3.3, 9.0, 1.0])
 _LARGEST_SIZE = 1e12  # stands for infinity
@@ -54,48 +55,80 @@ PRIOR = Prior()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draws:
-    """Draws of theta that cover the prior, and how likely each is under each draw of the data set's effect.
+    """Draws of theta, and how likely each is under each draw of the data set's effect.
 
     Attributes:
-        theta: Shape ``(S, 3)``.
+        free: Draws of theta as the prior has it, shape ``(S, 3)``.
+        theta: The same, kept where curves make sense, shape ``(S, 3)``.
         jitter: Standard normal, shape ``(S,)``: where one trained model lies around its mean curve.
-        likelier: Importance weights, shape ``(S, G)``, mean 1 over the S draws.
+        likelier: Importance weights, shape ``(G, S)``.
+        effects: Draws of b, shape ``(G, 3)``.
     """
 
+    free: Array
     theta: Array
     jitter: Array
     likelier: Array
+    effects: Array
 
 
 @lru_cache(maxsize=8)
 def cover(prior: Prior, seed: int) -> Draws:
-    """Draw theta and effects by scrambled Sobol sequences, once for each prior and seed."""
-    for_draws = qmc.Sobol(5, seed=np.random.default_rng([seed, 0])).random(N_DRAWS)  # (S, 5)
-    uniform: Array = np.clip(for_draws, 1e-5, 1 - 1e-5)
-    for_effects = qmc.Sobol(3, seed=np.random.default_rng([seed, 1])).random(N_EFFECTS)  # (G, 3)
-    effects = ndtri(np.clip(for_effects, 1e-5, 1 - 1e-5)) * np.array(
-        prior.between
-    )  # (G, 3) b ~ N(0, between)
+    """Cover the prior with scrambled Sobol sequences, once for each prior and seed."""
+    uniform = qmc.Sobol(3, seed=np.random.default_rng([seed, 1])).random(N_EFFECTS)  # (G, 3)
+    effects = ndtri(np.clip(uniform, 1e-5, 1 - 1e-5)) * np.array(prior.between)  # (G, 3) b ~ N(0, between)
+    wide = _within(prior) + np.diag(np.square(prior.between))
+    free, jitter, log_proposal = _student(np.array(prior.mean), wide, prior.dof, N_DRAWS, seed)
+    likelier = np.exp(_log_density(free, effects, prior) - log_proposal)  # (G, S)
+    likelier /= likelier.mean(axis=1, keepdims=True)
+    return Draws(free, np.clip(free, _LOWEST, _HIGHEST), jitter, likelier, effects)
 
-    within = np.diag(np.square(prior.within))
-    within[0, 1] = within[1, 0] = prior.correlation * prior.within[0] * prior.within[1]
-    both = within + np.diag(np.square(prior.between))
-    # theta ~ t_dof(mean, between + within), the proposal
-    tail = np.sqrt(prior.dof / chi2.ppf(uniform[:, 3], prior.dof))  # (S,)
-    centred = ndtri(uniform[:, :3]) @ np.linalg.cholesky(both).T * tail[:, None]  # (S, 3)
-    # p(theta | b) = t_dof(mean + b, within)
-    proposed = np.einsum("si,ij,sj->s", centred, np.linalg.inv(both), centred)  # (S,)
-    precision = np.linalg.inv(within)
-    cross = centred @ precision @ effects.T  # (S, G)
+
+def aim(prior: Prior, seed: int, draws: Draws, weight: Array, siblings: Array) -> Draws:
+    """Draw again where a sharp posterior lies, so that it rests on many draws and not on a few.
+
+    Args:
+        prior: The prior of `draws`.
+        seed: Scrambles the sequence.
+        draws: Draws so far.
+        weight: Their posterior weights, shape ``(S,)``.
+        siblings: Weight of each effect by the other findings, shape ``(G,)``.
+
+    Returns:
+        Draws with the effect averaged out: `Draws.likelier` has one row.
+    """
+    centre = weight @ draws.free
+    away = draws.free - centre
+    spread = 1.5 * (away.T * weight) @ away + 1e-3 * _within(prior)
+    free, jitter, log_proposal = _student(centre, spread, 5.0, N_AIMED, seed)
+    density = _log_density(free, draws.effects, prior) - log_proposal  # (G, S)
+    likelier = siblings @ np.exp(density - density.max())
+    return Draws(free, np.clip(free, _LOWEST, _HIGHEST), jitter, likelier[None, :], draws.effects)
+
+
+def _student(centre: Array, scale: Array, dof: float, n: int, seed: int) -> tuple[Array, Array, Array]:
+    """Sobol draws ``(n, 3)`` of t_dof(centre, scale), a normal beside each, and their log density but a constant."""
+    uniform = np.clip(qmc.Sobol(5, seed=np.random.default_rng([seed, 0])).random(n), 1e-5, 1 - 1e-5)  # (n, 5)
+    tail = np.sqrt(dof / chi2.ppf(uniform[:, 3], dof))  # (n,)
+    centred = ndtri(uniform[:, :3]) @ np.linalg.cholesky(scale).T * tail[:, None]  # (n, 3)
+    distance = np.einsum("si,ij,sj->s", centred, np.linalg.inv(scale), centred)
+    return centre + centred, ndtri(uniform[:, 4]), -0.5 * (dof + 3) * np.log1p(distance / dof)
+
+
+def _log_density(free: Array, effects: Array, prior: Prior) -> Array:
+    """log p(theta | b) = log t_dof(theta; mean + b, within), but a constant, shape ``(G, S)``."""
+    centred = free - np.array(prior.mean)
+    precision = np.linalg.inv(_within(prior))
     own = np.einsum("si,ij,sj->s", centred, precision, centred)
     shift = np.einsum("gi,ij,gj->g", effects, precision, effects)
-    given = own[:, None] - 2 * cross + shift[None, :]  # (S, G) Mahalanobis from mean + b
-    log_ratio = np.log1p(proposed / prior.dof)[:, None] - np.log1p(given / prior.dof)
-    likelier = np.exp(0.5 * (prior.dof + 3) * log_ratio)
-    likelier /= likelier.mean(axis=0)
+    distance = shift[:, None] - 2 * effects @ precision @ centred.T + own[None, :]
+    return np.asarray(-0.5 * (prior.dof + 3) * np.log1p(distance / prior.dof))
 
-    theta = np.clip(np.array(prior.mean) + centred, _LOWEST, _HIGHEST)
-    return Draws(theta, ndtri(uniform[:, 4]), likelier)
+
+def _within(prior: Prior) -> Array:
+    within = np.diag(np.square(prior.within))
+    within[0, 1] = within[1, 0] = prior.correlation * prior.within[0] * prior.within[1]
+    return np.asarray(within)
 
 
 def curve_auc(theta: Array, effective: ArrayLike) -> Array:
