@@ -61,12 +61,14 @@ class Choice:
 
     Attributes:
         label: How it appears in a result: the alias if it has one, else the value.
+        value: How it appears on the page.
         path: Labels from the outermost enclosing choice down to this one.
         says: What taking it means.
         finding: The finding it declares present; None for absent and unsure.
     """
 
     label: str
+    value: str
     path: tuple[str, ...]
     says: Says
     finding: str | None
@@ -122,12 +124,16 @@ class Control:
     def _choice(self, given: Any) -> Choice | None:
         """The choice that a result names by label or path; None for a mere group."""
         path = tuple(given) if isinstance(given, list) else (given,)
-        for choice in self.choices:
-            if path in (choice.path, (choice.label,)):
-                return choice
-        if path in self.groups or any(path == group[-1:] for group in self.groups):
+        named = [c for c in self.choices if path == c.path] or [
+            c for c in self.choices if path in ((c.label,), (c.value,))
+        ]
+        if len(named) == 1:
+            return named[0]
+        if not named and any(path in (group, group[-1:]) for group in self.groups):
             return None
-        raise BadAnswer(f"'{self.name}' has no choice {given!r}; it has {[c.label for c in self.choices]}")
+        raise BadAnswer(
+            f"'{self.name}' has no one choice {given!r}; it has {[c.label for c in self.choices]}"
+        )
 
 
 def read_control(element: ET.Element) -> Control:
@@ -139,7 +145,10 @@ def read_control(element: ET.Element) -> Control:
         raise BadInterface(f"The control '{name}' has the same choice twice: {labels}.")
     words = [{plain(path[-1]), plain(value)} for path, value in leaves]
     yes, no, unsure = ([bool(w & known) for w in words] for known in (_YES, _NO, _UNSURE))
-    question = sum(yes) == sum(no) == 1 and sum(yes) + sum(no) + sum(unsure) == len(leaves)
+    others = [w for w, y, n in zip(words, yes, no, strict=True) if not y and not n]
+    question = sum(yes) == sum(no) == 1 and not any(word.isdigit() for w in others for word in w)
+    if question:  # whatever else it offers ("not assessable") is neither yes nor no
+        unsure = [not y and not n for y, n in zip(yes, no, strict=True)]
     absent = no if question else [bool(w & _NORMAL) for w in words]
     rest = [i for i in range(len(leaves)) if not unsure[i] and not absent[i]]
     if not question and len(rest) == 2 and not any(absent):  # "pneumonia" against "no pneumonia"
@@ -162,9 +171,13 @@ def read_control(element: ET.Element) -> Control:
         findings=tuple(called.values()),
         choices=tuple(
             Choice(
-                path[-1], path, "unsure" if unsure[i] else "absent" if absent[i] else "present", called.get(i)
+                label=path[-1],
+                value=value,
+                path=path,
+                says="unsure" if unsure[i] else "absent" if absent[i] else "present",
+                finding=called.get(i),
             )
-            for i, (path, _) in enumerate(leaves)
+            for i, (path, value) in enumerate(leaves)
         ),
         groups=frozenset(groups),
         several=not question and element.get("choice") == "multiple",

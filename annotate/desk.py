@@ -96,8 +96,8 @@ class StudioDesk:
         warnings = []
         if gone := len(suggestions) - len(batch):
             warnings.append(
-                f"{gone} of {len(suggestions)} tasks of this batch were deleted in Label Studio and left out. "
-                "Import the images again with `loop start` if that was a mistake."
+                f"{gone} of {len(suggestions)} tasks of this batch were deleted in Label Studio and left "
+                "out. Import the images again with `loop start` if that was a mistake."
             )
         if not batch:
             return Receipt(version, 0, (), tuple(warnings))
@@ -119,8 +119,8 @@ class StudioDesk:
             raise BadInterface(
                 f"The labelling interface of project {self.project_id} ('{project.title}') was changed: "
                 f"gone {sorted(was - is_) or 'nothing'}, new {sorted(is_ - was) or 'nothing'}. Labels given "
-                "before and after would not mean the same. Restore it in the project's settings (Labeling Interface), "
-                "or start a new loop on it."
+                "before and after would not mean the same. Restore it in the project's settings (Labeling "
+                "Interface), or start a new loop on it."
             )
         return project
 
@@ -144,8 +144,8 @@ class StudioDesk:
             if created is not None and created < len(batch):
                 break  # dropped on purpose: it would be dropped again
         raise PushUnconfirmed(
-            f"Label Studio holds {found} instead of {len(batch)} predictions of '{version}'. The queue was left "
-            "as it was. Look at the server's log, then run `loop step` again."
+            f"Label Studio holds {found} instead of {len(batch)} predictions of '{version}'. The queue was "
+            "left as it was. Look at the server's log, then run `loop step` again."
         )
 
     def _predictions(self, name: str, batch: Sequence[Suggestion]) -> list[dict[str, object]]:
@@ -190,8 +190,8 @@ class StudioDesk:
             )
             where = "its end" if first is None else f"place {first + 1}"
             warnings.append(
-                f"Label Studio's queue ({len(served)} tasks) is not the loop's ({len(expected)}) from {where} "
-                "on: tasks were deleted, or another tool writes predictions under the same version."
+                f"Label Studio's queue ({len(served)} tasks) is not the loop's ({len(expected)}) from "
+                f"{where} on: tasks were deleted, or another tool writes predictions under the same version."
             )
         return tuple(served), warnings
 

@@ -76,9 +76,9 @@ class Interface:
             if not isinstance(part, Mapping):
                 raise BadAnswer(f"a part of the result is not an object: {str(part)[:80]!r}")
             name = part.get("from_name")
-            if name in self.others or part.get("type") == "relation":
+            if part.get("type") == "relation" or (isinstance(name, str) and name in self.others):
                 continue
-            if name not in controls:
+            if not isinstance(name, str) or name not in controls:
                 raise BadAnswer(f"the interface has no control {name!r}; it has {sorted(controls)}")
             value = part.get("value")
             chosen = value.get("choices") if isinstance(value, Mapping) else None
@@ -138,8 +138,8 @@ def make_interface(findings: Sequence[str]) -> Interface:
 def parse_interface(xml: str) -> Interface:
     """Read any labelling interface that is made of choices on one image.
 
-    A single choice whose values mean yes and no (and perhaps "cannot tell") is one finding, named by the
-    control. In a multiple choice each value is a finding, absent when the control was answered without it.
+    A choice between yes and no (and perhaps "cannot tell") is one finding, named by the control. In a
+    multiple choice each value is a finding, absent when the control was answered without it.
     In any other single choice each value is a finding, one against the rest. Values like "no finding" or
     "normal" mean that all the control's findings are absent, values like "unsure" that they are not known.
 

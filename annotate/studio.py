@@ -8,11 +8,12 @@ carried out all the same.
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 from label_studio_sdk import LabelStudio
@@ -86,6 +87,8 @@ class Studio:
 
     Raises:
         StudioRefused: The address or key cannot be one.
+
+    Used as ``with Studio(...) as studio``, or closed with :meth:`close`, it gives its connections back.
     """
 
     def __init__(self, url: str, api_key: str, *, page_size: int = 500, timeout_s: float = 60.0) -> None:
@@ -97,10 +100,19 @@ class Studio:
         self._secret = api_key.strip()
         self._page_size = min(page_size, LARGEST_PAGE)
         base = url.rstrip("/") + "/"  # without the slash the SDK's token refresh loses a sub-path
-        sdk: Any = self._call("opening it", lambda: _open(base, self._secret, timeout_s))
+        client = httpx.Client(timeout=timeout_s, follow_redirects=True)
+        weakref.finalize(self, client.close)
+        self.close: Callable[[], None] = client.close
+        sdk: Any = self._call("opening it", lambda: _open(base, self._secret, client))
         # The SDK's own HTTP client, below its methods: it adds and renews tokens of either kind, and gives
         # the JSON as the server sent it, which is what we keep.
         self._http = sdk._client_wrapper.httpx_client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"Studio({self.url!r})"
@@ -433,9 +445,9 @@ class Studio:
         return text.replace(self._secret, "[key]").strip().rstrip(".")
 
 
-def _open(url: str, api_key: str, timeout_s: float) -> Any:
+def _open(url: str, api_key: str, client: httpx.Client) -> Any:
     sdk: Callable[..., Any] = LabelStudio
-    return sdk(base_url=url, api_key=api_key, timeout=timeout_s)
+    return sdk(base_url=url, api_key=api_key, httpx_client=client)
 
 
 def _answer(response: httpx.Response) -> Any:

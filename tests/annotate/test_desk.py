@@ -1,0 +1,295 @@
+"""Pull and push against a real Label Studio: nothing lost, nothing doubled, the order ours."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from studio_proxy import Spoil, spoiling_proxy
+
+from annotate.consensus import agree
+from annotate.desk import ensure_tasks
+from annotate.errors import BadInterface, PushUnconfirmed, StudioUnavailable
+from annotate.interface import parse_interface
+from annotate.payloads import write_prediction, write_results
+from annotate.records import Pull, Suggestion
+from annotate.studio import Studio
+
+if TYPE_CHECKING:
+    from annotate.conftest import Workplace
+
+    from loop.demo.server import ThrowawayServer
+
+pytestmark = pytest.mark.studio
+
+YES_NO = {"Edema": 1.0, "Effusion": 0.0}
+
+
+def batch(task_ids: list[int], random: list[int] | None = None) -> list[Suggestion]:
+    """Suggestions in this order; tasks in ``random`` carry none."""
+    return [
+        Suggestion(t, rank, None if t in (random or []) else {"Edema": 0.8, "Effusion": 0.3})
+        for rank, t in enumerate(task_ids, start=1)
+    ]
+
+
+def by_task(pull: Pull) -> dict[int, list[dict[str, float]]]:
+    return {task.task_id: [dict(label.answers) for label in task.labels] for task in pull.tasks}
+
+
+def test_a_pull_sees_what_was_made_edited_skipped_and_deleted(place: Workplace) -> None:
+    made, edited, skipped, deleted, odd = place.tasks[:5]
+    ids = {t: place.label(t, YES_NO) for t in (made, edited, deleted)}
+    place.studio.submit(skipped, [], skipped=True)
+    place.studio.submit(
+        odd, [{"from_name": "gone", "to_name": "image", "type": "choices", "value": {"choices": ["yes"]}}]
+    )
+    first = place.desk.pull(None)
+    assert {t.task_id for t in first.tasks} == {made, edited, skipped, deleted, odd}
+    assert by_task(first)[made] == [YES_NO]
+    of = {t.task_id: t for t in first.tasks}
+    assert of[made].item == "item00"
+    assert (of[made].labels[0].annotation_id, of[made].labels[0].lead_time_s) == (ids[made], 3.0)
+    assert of[skipped].labels[0].skipped
+    assert "no control 'gone'" in (of[odd].labels[0].problem or "")
+    assert '"gone"' in of[odd].labels[0].raw
+
+    changed = write_results(place.interface, {"Edema": math.nan, "Effusion": 1.0})
+    place.studio._ask("editing", "PATCH", f"api/annotations/{ids[edited]}/", json={"result": changed})
+    place.studio._ask("deleting", "DELETE", f"api/annotations/{ids[deleted]}/")
+    second = place.desk.pull(first.watermark)
+    (answers,) = by_task(second)[edited]
+    assert math.isnan(answers["Edema"])
+    assert answers["Effusion"] == 1.0
+    assert by_task(second)[deleted] == []
+    assert second.watermark is not None
+    assert first.watermark is not None
+    assert second.watermark > first.watermark
+    assert deleted not in by_task(place.desk.pull(None))
+
+
+def test_pulling_twice_changes_nothing(place: Workplace) -> None:
+    for task_id in place.tasks:
+        place.label(task_id, YES_NO)
+    first = place.desk.pull(None)
+    assert len(first.tasks) == 12  # three pages of five
+    again = place.desk.pull(first.watermark)
+    assert {t.task_id: t for t in again.tasks} == {t.task_id: t for t in first.tasks}
+    assert again.watermark == first.watermark
+
+
+def test_the_watermark_is_what_was_there_before_the_tasks_were_read(place: Workplace) -> None:
+    place.label(place.tasks[0], YES_NO)
+
+    class Slow(Studio):
+        """Somebody labels while the pages are read."""
+
+        def newest_change(self, project_id: int) -> datetime | None:
+            newest = super().newest_change(project_id)
+            place.label(place.tasks[1], YES_NO)
+            return newest
+
+    slow = object.__new__(Slow)
+    slow.__dict__.update(place.studio.__dict__)
+    pull = replace(place.desk, studio=slow).pull(None)
+    late = place.studio.newest_change(place.project_id)
+    assert pull.watermark is not None
+    assert late is not None
+    assert pull.watermark < late
+    assert place.tasks[1] in by_task(place.desk.pull(pull.watermark))
+
+
+def test_an_empty_project_has_no_watermark(studio: Studio, place: Workplace) -> None:
+    empty = studio.create_project("empty", place.interface.xml)
+    assert replace(place.desk, project_id=empty).pull(None) == Pull((), None)
+    studio.delete_project(empty)
+
+
+def test_two_annotators_are_kept_apart_and_brought_to_one_answer(place: Workplace) -> None:
+    name = f"reader{place.project_id}"
+    reader = {"email": f"{name}@example.com", "username": name}
+    other = place.studio._create("adding a reader", "api/users/", reader)
+    task_id = place.tasks[0]
+    place.label(task_id, YES_NO)
+    answer = {
+        "result": write_results(place.interface, {"Edema": 0.0, "Effusion": 0.0}),
+        "completed_by": other["id"],
+    }
+    place.studio._create("labelling as another", f"api/tasks/{task_id}/annotations/", answer)
+    (task,) = place.desk.pull(None).tasks
+    assert len({label.annotator for label in task.labels}) == 2
+    agreed = agree(task.labels, place.interface.findings)
+    assert math.isnan(agreed["Edema"])
+    assert agreed["Effusion"] == 0.0
+
+
+def test_the_queue_is_served_in_the_order_of_the_ranks(place: Workplace) -> None:
+    order = [place.tasks[i] for i in (7, 2, 9, 0, 4, 11, 5)]
+    receipt = place.desk.push("loop-r1", batch(order, random=order[::2]))
+    assert (receipt.version, receipt.n_served, receipt.queue, receipt.warnings) == (
+        "loop-r1",
+        7,
+        tuple(order),
+        (),
+    )
+    project = place.studio.project(place.project_id)
+    assert (project.sampling, project.model_version) == ("Uncertainty sampling", "loop-r1")
+    assert place.work_through(7) == order
+
+
+def test_reading_the_queue_back_locks_no_task(place: Workplace) -> None:
+    place.desk.push("loop-r1", batch(list(place.tasks[:3])))
+    place.desk.push("loop-r2", batch(list(place.tasks[5:8])))
+    assert place.work_through(1) == [place.tasks[5]]  # a lock on round 1 would come back first
+
+
+def test_an_annotator_sees_no_suggestion_on_a_random_image(place: Workplace) -> None:
+    random, active = place.tasks[3], place.tasks[4]
+    place.desk.push("loop-r1", batch([random, active], random=[random]))
+    shown = {}
+    for _ in range(2):
+        task = place.studio.next_task(place.project_id)
+        assert task is not None
+        shown[int(task["id"])] = task["predictions"][0]["result"]
+        place.label(int(task["id"]), YES_NO)
+    assert shown[random] == []
+    assert place.interface.read(shown[active]) == YES_NO
+
+
+def test_pushing_twice_changes_nothing(place: Workplace) -> None:
+    suggestions = batch(list(place.tasks[:6]))
+    first = place.desk.push("loop-r1", suggestions)
+    assert place.desk.push("loop-r1", suggestions) == first
+    assert place.studio.model_versions(place.project_id) == {"loop-r1": 6}
+
+
+def test_an_earlier_round_stays_and_is_served_no_more(place: Workplace) -> None:
+    place.desk.push("loop-r1", batch(list(place.tasks[:4])))
+    place.work_through(1)
+    receipt = place.desk.push("loop-r2", batch([place.tasks[9], place.tasks[2]]))
+    assert receipt.queue == (place.tasks[9], place.tasks[2])
+    assert place.studio.model_versions(place.project_id) == {"loop-r1": 4, "loop-r2": 2}
+
+
+def test_what_was_labelled_meanwhile_is_not_missed_in_the_queue(place: Workplace) -> None:
+    place.label(place.tasks[1], YES_NO)
+    receipt = place.desk.push("loop-r1", batch(list(place.tasks[:3])))
+    assert receipt.queue == (place.tasks[0], place.tasks[2])
+    assert receipt.warnings == ()
+
+
+def test_a_deleted_task_is_left_out_with_a_warning(place: Workplace) -> None:
+    place.studio._ask("deleting a task", "DELETE", f"api/tasks/{place.tasks[1]}/")
+    receipt = place.desk.push("loop-r1", batch(list(place.tasks[:3])))
+    assert receipt.queue == (place.tasks[0], place.tasks[2])
+    assert "1 of 3 tasks" in receipt.warnings[0]
+
+
+def test_settings_that_change_the_order_are_told(place: Workplace) -> None:
+    place.studio.update_project(place.project_id, maximum_annotations=2)
+    receipt = place.desk.push("loop-r1", batch(list(place.tasks[:3])))
+    assert "takes 2 annotations" in receipt.warnings[0]
+    place.studio.update_project(place.project_id, maximum_annotations=0)
+    assert "closed" in place.desk.push("loop-r1", batch(list(place.tasks[:3]))).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("how", "served_as", "versions"),
+    [
+        ("lose the answer", "loop-r1", {"loop-r1": 3}),
+        ("answer 502", "loop-r1", {"loop-r1": 3}),
+        ("lose the request", "loop-r1-b", {"loop-r1-b": 3}),
+        ("double", "loop-r1-b", {"loop-r1": 6, "loop-r1-b": 3}),
+    ],
+)
+def test_a_spoiled_push_leaves_exactly_one_copy_in_the_queue(
+    place: Workplace, studio_server: ThrowawayServer, how: Spoil, served_as: str, versions: dict[str, int]
+) -> None:
+    order = [place.tasks[i] for i in (4, 3, 2)]
+    with spoiling_proxy(studio_server.url) as proxy:
+        desk = place.through(proxy.url, studio_server.api_key)
+        proxy.spoil_next("import/predictions", how)
+        receipt = desk.push("loop-r1", batch(order))
+        assert desk.push("loop-r1", batch(order)) == receipt
+    assert (receipt.version, receipt.queue, receipt.warnings) == (served_as, tuple(order), ())
+    assert place.studio.model_versions(place.project_id) == versions
+    assert place.work_through(3) == order
+
+
+def test_a_push_that_was_stored_before_the_loop_died_is_not_repeated(place: Workplace) -> None:
+    suggestions = batch(list(place.tasks[:5]))
+    rows = [write_prediction(s, 5, "loop-r1", place.interface) for s in suggestions]
+    place.studio.import_predictions(place.project_id, rows)
+    assert place.desk.push("loop-r1", suggestions).version == "loop-r1"
+    assert place.studio.model_versions(place.project_id) == {"loop-r1": 5}
+
+
+def test_a_half_stored_push_is_abandoned_for_a_new_name(place: Workplace) -> None:
+    suggestions = batch(list(place.tasks[:5]))
+    rows = [write_prediction(s, 5, "loop-r1", place.interface) for s in suggestions]
+    place.studio.import_predictions(place.project_id, rows[:2])
+    receipt = replace(place.desk, sleep=lambda _: None).push("loop-r1", suggestions)
+    assert (receipt.version, receipt.queue) == ("loop-r1-b", tuple(place.tasks[:5]))
+
+
+def test_a_push_that_never_fits_is_told_and_leaves_the_queue_alone(
+    place: Workplace, studio_server: ThrowawayServer
+) -> None:
+    place.desk.push("loop-r1", batch(list(place.tasks[:2])))
+    with spoiling_proxy(studio_server.url) as proxy:
+        desk = place.through(proxy.url, studio_server.api_key)
+        proxy.spoil_next("import/predictions", "double", times=9)
+        with pytest.raises(PushUnconfirmed, match="instead of 3 predictions"):
+            desk.push("loop-r2", batch(list(place.tasks[3:6])))
+    assert place.studio.project(place.project_id).model_version == "loop-r1"
+
+
+def test_a_server_that_goes_away_in_a_push_is_unavailable_and_the_next_push_completes_it(
+    place: Workplace, studio_server: ThrowawayServer
+) -> None:
+    with spoiling_proxy(studio_server.url) as proxy:
+        desk = place.through(proxy.url, studio_server.api_key)
+        proxy.spoil_next("api/projects/", "answer 502", times=99)
+        with pytest.raises(StudioUnavailable):
+            desk.push("loop-r1", batch(list(place.tasks[:3])))
+    assert place.desk.push("loop-r1", batch(list(place.tasks[:3]))).queue == tuple(place.tasks[:3])
+
+
+def test_a_changed_interface_stops_pull_and_push_with_the_remedy(place: Workplace) -> None:
+    renamed = place.interface.xml.replace('value="cannot tell"', 'value="perhaps"')
+    place.studio.update_project(place.project_id, label_config=renamed)
+    with pytest.raises(BadInterface, match=r"gone .*cannot tell.* new .*perhaps.* Restore it"):
+        place.desk.pull(None)
+    with pytest.raises(BadInterface, match="Restore it"):
+        place.desk.push("loop-r1", batch(list(place.tasks[:3])))
+
+
+def test_missing_tasks_are_imported_once_and_duplicates_are_told(place: Workplace) -> None:
+    wanted = {f"item{i:02d}": (f"/data/local-files/?d=cxr/{i}.png", {"age": 40 + i}) for i in range(10, 15)}
+    first = ensure_tasks(place.studio, place.project_id, place.interface, wanted)
+    assert (first.n_new, first.duplicates) == (3, {})
+    assert first.task_ids["item10"] == place.tasks[10]
+    assert set(first.task_ids) == set(wanted)
+    again = ensure_tasks(place.studio, place.project_id, place.interface, wanted)
+    assert (again.n_new, again.task_ids) == (0, first.task_ids)
+    (twin,) = place.studio.import_tasks(place.project_id, [{"data": {"item": "item10", "image": "x"}}])
+    doubled = ensure_tasks(place.studio, place.project_id, place.interface, wanted)
+    assert doubled.duplicates == {"item10": (place.tasks[10], twin)}
+    assert doubled.task_ids == first.task_ids
+
+
+def test_tick_boxes_with_nothing_ticked_are_an_accepted_prediction(studio: Studio) -> None:
+    xml = (
+        '<View><Image name="img" value="$image"/><Choices name="path" toName="img" choice="multiple">'
+        '<Choice value="Edema"/><Choice value="Effusion"/></Choices></View>'
+    )
+    interface = parse_interface(xml)
+    project_id = studio.create_project("tick boxes", xml)
+    (task_id,) = studio.import_tasks(project_id, [{"data": {"image": "/x.png"}}])
+    row = write_prediction(Suggestion(task_id, 1, {"Edema": 0.1, "Effusion": 0.2}), 1, "v", interface)
+    assert studio.import_predictions(project_id, [row]) == 1
+    studio.submit(task_id, row["result"])
+    studio.delete_project(project_id)
