@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 
 from annotate.errors import BadInterface, PushUnconfirmed, StudioUnavailable
 from annotate.interface import Interface, parse_interface
-from annotate.matching import ensure_tasks, match_existing
 from annotate.payloads import read_task, write_prediction
 from annotate.records import Pull, Receipt, Suggestion, Task
 from annotate.studio import Project, Studio
@@ -22,9 +21,6 @@ from annotate.studio import Project, Studio
 OVERLAP = timedelta(minutes=5)  # commits may become visible out of order on PostgreSQL
 SUFFIXES = ("", "-b", "-c", "-d")
 POLL_S = 2.0
-
-
-__all__ = ["StudioDesk", "ensure_tasks", "match_existing"]
 
 
 @dataclass(frozen=True, slots=True)

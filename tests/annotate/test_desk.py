@@ -11,9 +11,9 @@ import pytest
 from studio_proxy import Spoil, spoiling_proxy
 
 from annotate.consensus import agree
-from annotate.desk import ensure_tasks
 from annotate.errors import BadInterface, PushUnconfirmed, StudioUnavailable
 from annotate.interface import parse_interface
+from annotate.matching import ensure_tasks
 from annotate.payloads import write_prediction, write_results
 from annotate.records import Pull, Suggestion
 from annotate.studio import Studio

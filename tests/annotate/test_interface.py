@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -179,7 +180,7 @@ def test_a_nested_answer_may_name_the_enclosing_choice_too() -> None:
     ],
 )
 def test_an_answer_that_the_interface_does_not_know_is_refused_with_its_reason(
-    result: list[object], reason: str
+    result: Any, reason: str
 ) -> None:
     with pytest.raises(BadAnswer, match=reason):
         make_interface(["Edema"]).read(result)
