@@ -55,19 +55,18 @@ class AucEstimate:
     n_negative: int
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
-        """Bounds that hold the true AUC with probability `level`, inside [0, 1].
+        """Bounds that hold the true AUC with at least probability `level`, inside [0, 1].
 
-        All AUCs whose own Hanley-McNeil error, scaled to this estimate's, would reach the estimate:
-        like Wilson's interval for a proportion it stays wide where few items separate perfectly.
+        All AUCs whose own Hanley-McNeil error, scaled to this estimate's, would reach the estimate: like
+        Wilson's interval for a proportion it stays wide where few items separate perfectly. The scale is
+        at least 1: near 1, DeLong's error alone covered 52 to 85 % of the time instead of 90.
         """
         n = self.n_positive, self.n_negative
-        scale = self.se / np.sqrt(hanley_mcneil(shrink(self.auc, *n), *n))
-        grid = ndtr(np.linspace(-4.5, 4.5, 2001))
+        scale = max(1.0, self.se / float(np.sqrt(hanley_mcneil(shrink(self.auc, *n), *n))))
+        grid = ndtr(np.linspace(-4.5, 4.5, 4001))
         reach = ndtri(0.5 + level / 2) * scale * np.sqrt(hanley_mcneil(grid, *n))
-        inside = grid[np.abs(self.auc - grid) <= reach]
-        if not len(inside):  # an error below the step of the grid
-            return self.auc, self.auc
-        return float(min(inside[0], self.auc)), float(max(inside[-1], self.auc))
+        inside = np.append(grid[np.abs(self.auc - grid) <= reach], self.auc)
+        return float(inside.min()), float(inside.max())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

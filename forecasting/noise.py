@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from forecasting.auc import Array
+from forecasting.auc import Array, hanley_mcneil
 
 KAPPA = 1.2
 """Standard deviation of a point over the Hanley-McNeil error at the true AUC."""
@@ -17,12 +17,22 @@ KAPPA = 1.2
 FLOOR = 0.004
 """What no smooth curve follows: added to the error of every point, in AUC."""
 
+GRAIN = 0.5
+"""Share of one item of the rarer class that a point may be off by chance of its grain. The Hanley-McNeil
+error vanishes at an AUC of 1, and two positives on top would otherwise prove it."""
+
 LIKELIHOOD_DOF = 6.0
 """Degrees of freedom of the Student-t around the curve."""
 
 _SAME, _DECAY = 0.96, 0.28
 _JITTER_AT = np.log([2.0, 10.0, 40.0, 200.0])
 _JITTER = np.array([0.095, 0.066, 0.048, 0.029])
+
+
+def point_variance(auc: Array, n_positive: int, n_negative: int) -> Array:
+    """Variance of a cross-fitted point where the curve has the AUC `auc`, any shape."""
+    grain = GRAIN / max(min(n_positive, n_negative), 1)
+    return KAPPA**2 * hanley_mcneil(auc, n_positive, n_negative) + grain**2 + FLOOR**2
 
 
 def correlation(sizes: Array, n: float) -> Array:

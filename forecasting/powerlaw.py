@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from forecasting.auc import Array, hanley_mcneil
+from forecasting.auc import Array
 from forecasting.curve import LearningCurve
-from forecasting.noise import FLOOR, KAPPA, LIKELIHOOD_DOF, correlation, model_jitter
+from forecasting.noise import FLOOR, LIKELIHOOD_DOF, correlation, model_jitter, point_variance
 from forecasting.prior import PRIOR, Draws, Prior, aim, cover, curve_auc, curve_probit, size_at
 
 N_JOINT = 2048
@@ -252,7 +252,7 @@ def _log_likelihood(curve: LearningCurve, draws: Draws) -> Array:
         return np.zeros(len(draws.theta))
     model = curve_auc(draws.theta, curve.effective)  # (S, P)
     if curve.se is None:
-        variance = KAPPA**2 * hanley_mcneil(model, curve.n_positive, curve.n_negative) + FLOOR**2
+        variance = point_variance(model, curve.n_positive, curve.n_negative)
         shape = np.linalg.inv(correlation(curve.sizes, curve.n))  # (P, P)
     else:
         variance = np.broadcast_to(np.square(curve.se) + FLOOR**2, model.shape)
