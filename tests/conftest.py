@@ -24,7 +24,9 @@ def cxr() -> Path:
     """The folder of real chest X-rays, features and curves (``CXR_DATA``, or ``shared/data/cxr`` beside the checkout)."""
     folder = Path(os.environ.get("CXR_DATA") or ROOT.parent / "shared" / "data" / "cxr")
     if not (folder / "kermany_labels.csv").is_file():
-        pytest.skip(f"no chest X-ray data at {folder}; set CXR_DATA to the folder that holds kermany_labels.csv")
+        pytest.skip(
+            f"no chest X-ray data at {folder}; set CXR_DATA to the folder that holds kermany_labels.csv"
+        )
     return folder
 
 

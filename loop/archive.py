@@ -1,0 +1,137 @@
+"""Data sets that are labelled already: a table of labels, and embeddings joined to it by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from loop.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """Known labels.
+
+    Attributes:
+        names: File name of each image, n of them.
+        y: Labels, shape ``(n, K)``: 1, 0, NaN = not known.
+        patients: Shape ``(n,)``.
+        findings: K names.
+    """
+
+    names: tuple[str, ...]
+    y: NDArray[np.float64]
+    patients: NDArray[np.str_]
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Known labels, with the embedding of each image, shape ``(n, d)``."""
+
+    labels: LabelTable
+    features: NDArray[np.float32]
+
+
+def read_labels(path: Path, group: str | None, findings: Sequence[str] = ()) -> LabelTable:
+    """Read a CSV with a ``file`` or ``name`` column and one column a finding (1, 0 or empty).
+
+    Args:
+        path: The CSV.
+        group: Column that names the patient; None = each image is a patient of its own.
+        findings: Columns to use; empty = every column that holds only 1, 0 and empty, with both classes.
+
+    Raises:
+        BadInput: The file, a column or a value is missing or impossible.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read as CSV: {error}") from None
+    key = next((column for column in ("file", "name") if column in table), None)
+    if key is None:
+        raise BadInput(f"{path} has neither a `file` nor a `name` column; it has {', '.join(table)}.")
+    if group is not None and group not in table:
+        raise BadInput(f"{path} has no column `{group}` to group patients by; it has {', '.join(table)}.")
+    doubled = table[key].duplicated()
+    if doubled.any():
+        raise BadInput(f"{path} names {table.loc[doubled, key].iloc[0]!r} twice; keep one row an image.")
+    chosen = tuple(findings) or _find_findings(table, key, group)
+    if not chosen:
+        raise BadInput(f"{path} has no column of 1, 0 and empty with both classes; name one with --finding.")
+    return LabelTable(
+        names=tuple(table[key]),
+        y=np.column_stack([_read_column(table, name, path) for name in chosen]),
+        patients=table[group or key].to_numpy(dtype=np.str_),
+        findings=chosen,
+    )
+
+
+def read_archive(features: Path, labels: Path, group: str | None, findings: Sequence[str] = ()) -> Archive:
+    """Join a table of embeddings to a table of labels by name; images in only one of them are left out.
+
+    Args:
+        features: ``.npz`` with ``feat`` (n, d) and ``name`` (n,), as `loop simulate` takes it.
+        labels: As for `read_labels`.
+        group: As for `read_labels`.
+        findings: As for `read_labels`.
+
+    Raises:
+        BadInput: A file, a column or a value is missing or impossible, or the two have no name in common.
+    """
+    feat, names = _read_features(features)
+    table = read_labels(labels, group, findings)
+    row_of = {name: row for row, name in enumerate(names)}
+    rows = [row for row, name in enumerate(table.names) if name in row_of]
+    if not rows:
+        raise BadInput(f"No name in {features} is in {labels}: the two files do not belong together.")
+    kept = LabelTable(
+        names=tuple(table.names[row] for row in rows),
+        y=table.y[rows],
+        patients=table.patients[rows],
+        findings=table.findings,
+    )
+    return Archive(kept, np.asarray(feat[[row_of[name] for name in kept.names]], dtype=np.float32))
+
+
+def _read_features(path: Path) -> tuple[NDArray[Any], list[str]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            feat, names = stored["feat"], [str(name) for name in stored["name"]]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise BadInput(
+            f"{path} cannot be used as features: it must be an .npz with arrays `feat` (n, d) and `name` (n,). {error}"
+        ) from None
+    if feat.ndim != 2 or len(feat) != len(names):
+        raise BadInput(
+            f"{path}: `feat` has shape {feat.shape} and `name` has {len(names)} entries; they must agree."
+        )
+    if not np.isfinite(feat).all():
+        raise BadInput(f"{path}: `feat` holds NaN or infinity; encode these images again.")
+    return feat, names
+
+
+def _find_findings(table: pd.DataFrame, key: str, group: str | None) -> tuple[str, ...]:
+    return tuple(
+        str(column)
+        for column in table
+        if column not in (key, group) and {"0", "1"} <= set(table[column]) <= {"0", "1", ""}
+    )
+
+
+def _read_column(table: pd.DataFrame, finding: str, path: Path) -> NDArray[np.float64]:
+    if finding not in table:
+        raise BadInput(f"{path} has no column `{finding}`; it has {', '.join(table)}.")
+    values = table[finding].str.strip().str.replace(r"\.0$", "", regex=True)
+    strange = ~values.isin(["0", "1", ""])
+    if strange.any():
+        raise BadInput(
+            f"{path}: `{finding}` holds {values[strange].iloc[0]!r}; only 1, 0 and empty are labels."
+        )
+    return values.map({"1": 1.0, "0": 0.0, "": np.nan}).to_numpy(dtype=np.float64)

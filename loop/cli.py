@@ -1,0 +1,527 @@
+"""The `loop` command: parses, opens, calls, prints; decides nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from loop.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+CONTINUE, UNAVAILABLE, BAD_INPUT, STOP = 0, 1, 2, 10
+
+
+class Failure(click.ClickException):
+    """An error of ours, shown as one message without a traceback."""
+
+    def __init__(self, error: Exception, exit_code: int) -> None:
+        super().__init__(str(error))
+        self.exit_code = exit_code
+
+
+class LoopGroup(click.Group):
+    """Translates our errors into exit statuses: 2 = bad input or configuration, 1 = a service is unavailable."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; our own errors end it with their message and status."""
+        from annotate.errors import AnnotateError, PushUnconfirmed, StudioUnavailable
+        from forecasting.errors import ForecastError
+        from loop.errors import LoopError, Unavailable
+
+        try:
+            return super().invoke(ctx)
+        except (StudioUnavailable, PushUnconfirmed, Unavailable) as error:
+            raise Failure(error, UNAVAILABLE) from error
+        except (AnnotateError, ForecastError, LoopError) as error:
+            raise Failure(error, BAD_INPUT) from error
+
+
+def configured(command: Command) -> Command:
+    """Give a command the options that find and change the configuration."""
+    for option in (
+        click.option(
+            "--set",
+            "sets",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="Override a setting, e.g. --set stop.target=0.9.",
+        ),
+        click.option("--url", metavar="URL", help="Label Studio's address (or LABEL_STUDIO_URL)."),
+        click.option(
+            "--config",
+            "-c",
+            type=click.Path(path_type=Path),
+            default=Path("loop.toml"),
+            show_default=True,
+            help="The project's configuration.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def spoken(command: Command) -> Command:
+    """Give a command the options that say how much it tells."""
+    for option in (
+        click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong."),
+        click.option("--verbose", "-v", is_flag=True, help="Say what is being done."),
+    ):
+        command = option(command)
+    return command
+
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+
+
+@click.group(cls=LoopGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="annotation-loop", prog_name="loop")
+def main() -> None:
+    """Label just enough: pull labels, retrain, forecast AUC, and stop when the target is reached.
+
+    \b
+    A project's first hour:
+      loop init loop.toml     write a commented configuration, then edit it
+      loop start              find and encode the images, ask the first batch
+      loop step               after each batch: judge the labels, ask the next
+    """
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path), default=Path("loop.toml"))
+@click.option("--finding", "findings", multiple=True, help="A finding to label; repeat for several.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def init(file: Path, findings: tuple[str, ...], force: bool) -> None:
+    """Write a commented configuration to FILE.
+
+    \b
+    Example:
+      loop init loop.toml --finding Effusion --finding Pneumothorax
+    """
+    from loop.errors import BadInput
+    from loop.template import commented_toml
+
+    if file.exists() and not force:
+        raise BadInput(f"{file} exists. Choose another name, or replace it with --force.")
+    file.write_text(commented_toml(findings or ("Effusion", "Pneumothorax")), encoding="utf-8")
+    click.echo(f"Wrote {file}. Set the findings, the images and the target, then run: loop start -c {file}")
+
+
+@main.command()
+@configured
+@spoken
+@as_json_option
+def start(
+    config: Path, url: str | None, sets: tuple[str, ...], verbose: bool, quiet: bool, as_json: bool
+) -> None:
+    """Find and encode the images, set up Label Studio, ask the first batch.
+
+    Run it again after an interruption, or when images were added: nothing is done twice.
+
+    \b
+    Example:
+      LABEL_STUDIO_API_KEY=... loop start -c loop.toml --url http://localhost:8080
+    """
+    from loop.show import Progress, show_start
+    from loop.start import start as start_project
+
+    say(verbose, quiet)
+    settings = read(config, url, sets)
+    with Progress(visible=not (quiet or as_json)) as progress:
+        begun = start_project(settings, api_key(), progress)
+    if as_json:
+        print_json(begun.to_json())
+    elif not quiet:
+        show_start(begun)
+
+
+@main.command()
+@configured
+@spoken
+@as_json_option
+@click.option("--now", is_flag=True, help="Judge what is there, even if the batch is not finished.")
+@click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing anywhere.")
+@click.pass_context
+def step(
+    ctx: click.Context,
+    config: Path,
+    url: str | None,
+    sets: tuple[str, ...],
+    verbose: bool,
+    quiet: bool,
+    as_json: bool,
+    now: bool,
+    dry_run: bool,
+) -> None:
+    """Take one turn: pull, retrain, refit, decide, select, push.
+
+    \b
+    Exit status:
+      0   continue labelling
+      10  stop
+      2   bad input or configuration
+      1   a service is unavailable
+
+    \b
+    Example:
+      loop step -c loop.toml --json
+    """
+    from loop.controller import rehearse
+    from loop.controller import step as take_turn
+    from loop.show import show_step
+    from loop.start import opened
+
+    say(verbose, quiet)
+    with opened(read(config, url, sets), api_key()) as loop:
+        report = (rehearse if dry_run else take_turn)(loop, force=now)
+    if as_json:
+        print_json(report.to_json())
+    elif not quiet:
+        show_step(report)
+    ctx.exit(STOP if report.verdict == "STOP" else CONTINUE)
+
+
+@main.command()
+@configured
+@spoken
+@click.option("--every", default=60.0, show_default=True, help="Seconds between looks at Label Studio.")
+@click.pass_context
+def watch(
+    ctx: click.Context,
+    config: Path,
+    url: str | None,
+    sets: tuple[str, ...],
+    verbose: bool,
+    quiet: bool,
+    every: float,
+) -> None:
+    """Take a turn whenever a batch is finished, until stop. Ends cleanly on Ctrl-C and SIGTERM.
+
+    \b
+    Example:
+      loop watch -c loop.toml --every 30
+    """
+    from loop.show import show_step, show_waiting
+    from loop.start import opened
+    from loop.watch import watch as keep_watch
+
+    say(verbose, quiet)
+    with opened(read(config, url, sets), api_key()) as loop:
+        report = keep_watch(
+            loop,
+            every,
+            told=lambda r: None if quiet else (show_waiting if r.action == "waiting" else show_step)(r),
+        )
+    ctx.exit(STOP if report is not None and report.verdict == "STOP" else CONTINUE)
+
+
+@main.command()
+@configured
+@spoken
+@as_json_option
+def status(
+    config: Path, url: str | None, sets: tuple[str, ...], verbose: bool, quiet: bool, as_json: bool
+) -> None:
+    """Show where the project stands, from the state alone: Label Studio is not asked.
+
+    \b
+    Example:
+      loop status -c loop.toml
+    """
+    from loop.show import show_status
+    from loop.status import read_status
+
+    say(verbose, quiet)
+    found = read_status(read(config, url, sets))
+    if as_json:
+        print_json(found.to_json())
+    else:
+        show_status(found)
+
+
+@main.command()
+@click.argument("curve", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--at",
+    "at",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Forecast the AUC at this many labels; repeat for several.",
+)
+@click.option(
+    "--target", type=click.FloatRange(0.5, 1, min_open=True, max_open=True), help="The AUC to reach."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["bayes", "nls"]),
+    default="bayes",
+    show_default=True,
+    help="Bayesian probit power law, or bounded least squares.",
+)
+@click.option(
+    "--level",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="Level of the intervals.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the curve to this .png or .svg file.",
+)
+@as_json_option
+def forecast(
+    curve: Path,
+    at: tuple[int, ...],
+    target: float | None,
+    method: str,
+    level: float,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Fit any learning curve: a CSV with n, auc and optionally se, positives, negatives, finding.
+
+    \b
+    Example:
+      loop forecast curve.csv --target 0.9 --at 500 --at 2000 --plot curve.png
+    """
+    from loop.curvefile import draw_forecast, forecast_file
+    from loop.show import show_forecast
+
+    told = forecast_file(curve, at, target, method, level)
+    if plot is not None:
+        draw_forecast(told, plot)
+    if as_json:
+        print_json(told.to_json())
+    else:
+        show_forecast(told)
+
+
+@main.command()
+@click.option(
+    "--features",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An .npz with arrays feat (n, d) and name (n,).",
+)
+@click.option(
+    "--labels",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A CSV with a file or name column and one column a finding (1, 0 or empty).",
+)
+@click.option("--group", metavar="COLUMN", help="Column that names the patient.")
+@click.option(
+    "--finding",
+    "findings",
+    metavar="NAME",
+    multiple=True,
+    help="A finding; repeat for several. Default: every 0/1 column.",
+)
+@click.option("--target", type=float, default=0.85, show_default=True, help="The AUC to reach.")
+@click.option(
+    "--strategy",
+    default="uncertainty",
+    show_default=True,
+    help="How the active half is chosen: random, uncertainty, margin, entropy.",
+)
+@click.option(
+    "--random-share",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of each batch from the random stream.",
+)
+@click.option("--batch", type=click.IntRange(min=1), default=50, show_default=True, help="Labels a batch.")
+@click.option(
+    "--max-labels",
+    type=click.IntRange(min=1),
+    default=800,
+    show_default=True,
+    help="Stop at this many labels at the latest.",
+)
+@click.option(
+    "--evidence",
+    type=click.Choice(["likely", "certified"]),
+    default="likely",
+    show_default=True,
+    help="What counts as reached.",
+)
+@click.option(
+    "--rule",
+    type=click.Choice(["all", "mean"]),
+    default="all",
+    show_default=True,
+    help="Every finding must reach the target, or their mean AUC.",
+)
+@click.option(
+    "--test-fraction",
+    type=click.FloatRange(0, 0.9),
+    default=0.3,
+    show_default=True,
+    help="Share of patients never labelled, on which the true AUC is measured.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Makes the run repeatable.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Repeat with this many seeds and sum up.",
+)
+@as_json_option
+@click.pass_context
+def simulate(ctx: click.Context, as_json: bool, seeds: int, **options: Any) -> None:
+    """Replay a labelled data set as if it were being annotated, without Label Studio or images.
+
+    \b
+    Example:
+      loop simulate --features features.npz --labels labels.csv --group patient --finding Effusion --target 0.85
+    """
+    from loop.show import show_simulation, show_simulations
+    from loop.simulate import simulate_files, sum_up
+
+    runs = []
+    for seed in range(options.pop("seed"), ctx.params["seed"] + seeds):
+        runs.append(simulate_files(seed=seed, **options))
+        if not as_json:
+            show_simulation(runs[-1])
+    if as_json:
+        print_json(runs[0] if seeds == 1 else {"runs": runs, "summary": sum_up(runs)})
+    elif seeds > 1:
+        show_simulations(sum_up(runs))
+
+
+@main.command()
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Real images instead of drawn phantoms.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Their labels: a CSV with file, optionally patient, and one column a finding.",
+)
+@click.option(
+    "--finding",
+    "findings",
+    metavar="NAME",
+    multiple=True,
+    help="A finding; repeat for several. Default: every 0/1 column.",
+)
+@click.option("--target", type=float, help="The AUC to reach.")
+@click.option("--batch", type=click.IntRange(min=1), help="Labels a batch.")
+@click.option("--max-labels", type=click.IntRange(min=1), help="Stop at this many labels at the latest.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo-output"),
+    show_default=True,
+    help="Folder for the pictures and the project.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Makes the run repeatable.")
+@click.option(
+    "--keep", is_flag=True, help="Leave Label Studio running at the end, and print its address and login."
+)
+@spoken
+@as_json_option
+def demo(verbose: bool, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Watch the whole loop run against a real, throwaway Label Studio until it says stop.
+
+    Installs Label Studio into an environment of its own (once, about 2 minutes), starts it on this machine
+    only, imports images, lets a scripted annotator label, steps until STOP, draws the learning curves.
+
+    \b
+    Example:
+      loop demo
+      loop demo --images folder --labels labels.csv --finding pneumonia --target 0.95
+    """
+    from loop.demo.run import run_demo
+
+    say(verbose, quiet)
+    told = run_demo(quiet=quiet or as_json, **options)
+    if as_json:
+        print_json(told)
+
+
+@main.group()
+def features() -> None:
+    """Look after the stored embeddings."""
+
+
+@features.command()
+@configured
+@as_json_option
+@click.pass_context
+def verify(ctx: click.Context, config: Path, url: str | None, sets: tuple[str, ...], as_json: bool) -> None:
+    """Check every stored batch of embeddings against its checksum.
+
+    \b
+    Example:
+      loop features verify -c loop.toml
+    """
+    from loop.show import show_verification
+    from loop.start import verify_features
+
+    checked = verify_features(read(config, url, sets))
+    if as_json:
+        print_json(checked.to_json())
+    else:
+        show_verification(checked)
+    ctx.exit(CONTINUE if checked.ok else BAD_INPUT)
+
+
+def read(config: Path, url: str | None, sets: tuple[str, ...]) -> Settings:
+    """Read the configuration: flag over environment over file over default."""
+    from loop.errors import BadInput
+    from loop.settings import load_settings
+
+    overrides: dict[str, Any] = {} if url is None else {"label_studio.url": url}
+    for pair in sets:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BadInput(f"--set {pair!r} has no value; write --set KEY=VALUE, e.g. --set stop.target=0.9.")
+        overrides[key.strip()] = value.strip()
+    return load_settings(config, os.environ, overrides)
+
+
+def api_key() -> str:
+    """Label Studio's key, from the environment and nowhere else."""
+    from loop.errors import BadInput
+
+    key = os.environ.get("LABEL_STUDIO_API_KEY", "").strip()
+    if not key:
+        raise BadInput(
+            "LABEL_STUDIO_API_KEY is not set. Copy your access token from Label Studio (Account & Settings) and "
+            "export it: export LABEL_STUDIO_API_KEY=..."
+        )
+    return key
+
+
+def say(verbose: bool, quiet: bool) -> None:
+    """Set how much is logged to standard error."""
+    level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s")
+    for chatty in (
+        "httpx",
+        "httpcore",
+        "urllib3",
+        "matplotlib",
+        "PIL",
+    ):  # their INFO lines name addresses, not facts
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def print_json(told: Any) -> None:
+    """Print a result for machines."""
+    click.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))

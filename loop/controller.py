@@ -1,0 +1,341 @@
+"""One turn of the loop: pull, retrain, refit, decide, select, push. Reads like prose."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import numpy as np
+
+from annotate.records import Pull, Receipt, Suggestion
+from loop.assess import Assessment, assess
+from loop.book import Book, keep_book
+from loop.errors import BadInput
+from loop.features import Features
+from loop.probe import Probe, Projection, fit_projection
+from loop.report import BatchReport, StepReport
+from loop.settings import Settings
+from loop.state import Round, State
+from loop.strategies import Pick, select_batch
+
+PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
+
+Clock = Callable[[], datetime]
+
+
+class Desk(Protocol):
+    """Where annotators work: Label Studio, or the oracle of a simulation."""
+
+    def pull(self, since: datetime | None) -> Pull:
+        """Every task that changed since the watermark, each with its whole set of labels."""
+        ...
+
+    def push(self, version: str, suggestions: Sequence[Suggestion]) -> Receipt:
+        """Serve a batch in the order of its ranks. Told twice, it changes nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Everything one turn needs, opened."""
+
+    settings: Settings
+    state: State
+    desk: Desk
+    features: Features
+    projection: Projection
+    clock: Clock
+
+
+def ask_first_batch(loop: Loop) -> StepReport:
+    """Ask the first batch, all from the random stream: no probe exists yet that could choose.
+
+    Told twice, it changes nothing; an interrupted push is completed.
+    """
+    if loop.state.last_round() is None:
+        amend(loop)
+        book = read_book(loop)
+        if not book.random_next:
+            raise BadInput(
+                "The random stream is empty: no image could be asked. Give [images] source a folder with images of "
+                "at least two patients."
+            )
+        picks = select_batch(
+            "random",
+            loop.settings.batch.size,
+            1.0,
+            book.random_next,
+            (),
+            np.empty((0, len(book.findings))),
+            (),
+            book.findings,
+            _rng(loop, 1),
+        )
+        _commit(
+            loop,
+            1,
+            book,
+            picks,
+            np.full((len(picks), len(book.findings)), np.nan),
+            {},
+            None,
+            _begun(loop, book),
+        )
+    return complete_push(loop) or _told(loop)
+
+
+def step(loop: Loop, *, force: bool = False) -> StepReport:
+    """Take one turn.
+
+    Every commit to the state comes before the HTTP call that acts on it, so a turn that died anywhere is
+    completed by the next one.
+
+    Args:
+        loop: Everything a turn needs, opened.
+        force: Judge and ask again even if the present batch is not finished.
+
+    Returns:
+        What the turn saw, decided and did.
+
+    Raises:
+        BadInput: The loop was not started, or the settings cannot be used.
+    """
+    if loop.state.last_round() is None:
+        raise BadInput("No batch was asked yet. Run `loop start` first.")
+    if (completed := complete_push(loop)) is not None:
+        return completed
+
+    pulled = loop.state.save_pull(loop.desk.pull(loop.state.watermark()), loop.clock())
+    n_pulled = pulled.new + pulled.changed + pulled.deleted
+    amended = amend(loop)
+    book = read_book(loop)
+    if n_pulled == 0 and not amended and (said := _stopped_before(loop)) is not None:
+        return said
+    if not force and book.finished_share < loop.settings.batch.finished_share:
+        return _waiting(loop, book, n_pulled)
+
+    last = loop.state.rounds()[-1].number
+    assessment = assess(book, loop.features, loop.projection, loop.settings, last)
+    report = _report(loop, book, assessment, n_pulled, last)
+    if report.verdict == "STOP":
+        report = replace(report, action="stopped")
+        loop.state.add_report(last, report.to_json(), loop.clock(), assessment.probe.to_bytes())
+        return report
+
+    picks = choose(loop, book, assessment.probe, last + 1)
+    scores = assessment.probe.predict(loop.features.read([p.item for p in picks]))  # (n_picks, K)
+    report = _commit(loop, last + 1, book, picks, scores, assessment.bets, assessment.probe, report)
+    receipt = _push(loop, loop.state.rounds()[-1])
+    return replace(report, warnings=(*report.warnings, *receipt.warnings))
+
+
+def rehearse(loop: Loop, *, force: bool = False) -> StepReport:
+    """Take a turn that changes nothing: on a copy of the state, without a push."""
+    with loop.state.sandbox() as state:
+        report = step(replace(loop, state=state, desk=_Rehearsal(loop.desk)), force=force)
+    return replace(report, action=f"{report.action} (dry run)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rehearsal:
+    """A desk that reads and does not write."""
+
+    desk: Desk
+
+    def pull(self, since: datetime | None) -> Pull:
+        return self.desk.pull(since)
+
+    def push(self, version: str, suggestions: Sequence[Suggestion]) -> Receipt:
+        return Receipt(version, len(suggestions), tuple(s.task_id for s in suggestions), ())
+
+
+def complete_push(loop: Loop) -> StepReport | None:
+    """Finish the push of a round that was committed but not confirmed; None if there is none."""
+    unconfirmed = loop.state.unconfirmed()
+    if unconfirmed is None:
+        return None
+    receipt = _push(loop, unconfirmed)
+    told = _told(loop)
+    return replace(told, action="completed", warnings=(*told.warnings, *receipt.warnings))
+
+
+def read_book(loop: Loop) -> Book:
+    """Book every label that the state holds."""
+    state = loop.state
+    return keep_book(
+        state.items(), state.tasks(), state.labels(), state.rounds(), loop.settings.project.findings
+    )
+
+
+def choose(loop: Loop, book: Book, probe: Probe, number: int) -> list[Pick]:
+    """Choose the next batch: the random stream's share in its order, the rest by the strategy."""
+    settings = loop.settings
+    size = settings.batch.size
+    if settings.stop.budget is not None:
+        size = min(size, settings.stop.budget - len(book.items))
+    patient_of = {item.item: item.patient for item in loop.state.items()}
+    return select_batch(
+        settings.batch.strategy,
+        size,
+        settings.batch.random_share,
+        book.random_next,
+        book.active_pool,
+        score_pool(loop.features, book.active_pool, probe),
+        [patient_of[item] for item in book.active_pool],
+        book.findings,
+        _rng(loop, number),
+    )
+
+
+def score_pool(
+    features: Features, items: Sequence[str], probe: Probe
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Score a pool of any size in chunks; returns probabilities, shape ``(n, K)``, NaN where a head is not fitted."""
+    parts = [probe.predict(vectors) for _, vectors in features.chunks(items)]
+    return np.concatenate(parts) if parts else np.empty((0, len(probe.findings)))
+
+
+def project_pool(features: Features, items: Sequence[str], settings: Settings) -> Projection:
+    """Standardise on the pool and find its principal components; labels play no part.
+
+    The sample is drawn by ``project.seed``, so the same pool always gives the same projection.
+    """
+    rng = np.random.default_rng([settings.project.seed, 0])
+    chosen = rng.choice(len(items), min(len(items), PROJECTION_SAMPLE), replace=False)
+    return fit_projection(features.read([items[i] for i in np.sort(chosen)]), settings.probe.components)
+
+
+def amend(loop: Loop) -> bool:
+    """Freeze the settings, or store what was changed in them since; True if something was changed."""
+    before = len(loop.state.amendments())
+    loop.state.amend(loop.settings.frozen_part(), loop.clock())
+    return len(loop.state.amendments()) > before
+
+
+def version_of(project: str, number: int, picks: Sequence[Pick]) -> str:
+    """Name the round for Label Studio, so that the same batch always has the same name."""
+    batch = hashlib.sha256("\n".join(p.item for p in picks).encode()).hexdigest()[:8]
+    return f"loop-{project}-r{number:04d}-{batch}"
+
+
+def _commit(
+    loop: Loop,
+    number: int,
+    book: Book,
+    picks: Sequence[Pick],
+    scores: np.ndarray[Any, np.dtype[np.float64]],
+    bets: Mapping[str, bool],
+    probe: Probe | None,
+    report: StepReport,
+) -> StepReport:
+    """Write the batch, its scores and the report down in one transaction: the outbox entry."""
+    round_ = Round(
+        number=number,
+        version=version_of(loop.settings.project.name, number, picks),
+        at=loop.clock(),
+        seed=(loop.settings.project.seed, number),
+        strategy=loop.settings.batch.strategy if probe is not None else "random",
+        n_labels=len(book.items),
+        picks=tuple(picks),
+        scores=scores,
+        bets=dict(bets),
+    )
+    report = replace(
+        report,
+        action="pushed",
+        batch=BatchReport(
+            round=number,
+            version=round_.version,
+            size=len(picks),
+            random=sum(p.stream == "random" for p in picks),
+            active=sum(p.stream == "active" for p in picks),
+            strategy=round_.strategy,
+        ),
+    )
+    loop.state.add_round(round_, report.to_json(), None if probe is None else probe.to_bytes())
+    return report
+
+
+def _push(loop: Loop, round_: Round) -> Receipt:
+    """Tell the batch to the annotators; what comes from the random stream is shown without a suggestion."""
+    tasks = loop.state.tasks()
+    findings = loop.settings.project.findings
+    suggestions = [
+        Suggestion(
+            task_id=tasks[pick.item],
+            rank=rank,
+            probabilities=None
+            if pick.stream == "random"
+            else {f: float(p) for f, p in zip(findings, score, strict=True) if p == p},
+        )
+        for rank, (pick, score) in enumerate(zip(round_.picks, round_.scores, strict=True), start=1)
+    ]
+    receipt = loop.desk.push(round_.version, suggestions)
+    loop.state.confirm_push(round_.number, receipt, loop.clock())
+    return receipt
+
+
+def _report(loop: Loop, book: Book, assessment: Assessment, n_pulled: int, number: int) -> StepReport:
+    project = assessment.project
+    return StepReport(
+        project=loop.settings.project.name,
+        round=number,
+        at=loop.clock(),
+        action="decided",
+        verdict=str(project.verdict),
+        reason=project.reason,
+        remedy=project.remedy,
+        labels=book.count,
+        pulled=n_pulled,
+        outstanding=len(book.outstanding),
+        findings=assessment.reports,
+        amendments=tuple(loop.state.amendments()),
+    )
+
+
+def _begun(loop: Loop, book: Book) -> StepReport:
+    return StepReport(
+        project=loop.settings.project.name,
+        round=0,
+        at=loop.clock(),
+        action="decided",
+        verdict="CONTINUE",
+        reason="No labels yet: the first batch is all random.",
+        remedy="Label the batch in Label Studio, then run `loop step`.",
+        labels=book.count,
+        pulled=0,
+        outstanding=0,
+    )
+
+
+def _waiting(loop: Loop, book: Book, n_pulled: int) -> StepReport:
+    done = book.batch_size - len(book.outstanding)
+    return StepReport(
+        project=loop.settings.project.name,
+        round=loop.state.rounds()[-1].number,
+        at=loop.clock(),
+        action="waiting",
+        verdict="CONTINUE",
+        reason=f"{done} of the {book.batch_size} images of this batch are answered; {len(book.outstanding)} are outstanding.",
+        remedy="Finish the batch in Label Studio, or judge what is there with `loop step --now`.",
+        labels=book.count,
+        pulled=n_pulled,
+        outstanding=len(book.outstanding),
+    )
+
+
+def _stopped_before(loop: Loop) -> StepReport | None:
+    """The STOP that was already told, if nothing was asked since."""
+    reports = loop.state.reports()
+    return None if not reports or reports[-1]["verdict"] != "STOP" else _told(loop)
+
+
+def _told(loop: Loop) -> StepReport:
+    return StepReport.from_json(loop.state.reports()[-1])
+
+
+def _rng(loop: Loop, number: int) -> np.random.Generator:
+    return np.random.default_rng([loop.settings.project.seed, number])

@@ -1,0 +1,139 @@
+"""What every torch encoder shares: a frozen model, its fingerprint, and a forward pass without surprises."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from loop.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenEncoder:
+    """A frozen torch model.
+
+    Attributes:
+        spec: How it was asked for.
+        dim: Length of its vectors.
+        fingerprint: Hash of weights and preprocessing.
+        transform: An RGB image to a tensor, shape ``(3, height, width)``.
+        forward: Tensors ``(n, 3, height, width)`` to vectors ``(n, dim)``.
+        device: Where the model lies.
+    """
+
+    spec: str
+    dim: int
+    fingerprint: str
+    transform: Callable[[Image.Image], torch.Tensor]
+    forward: Callable[[torch.Tensor], torch.Tensor]
+    device: torch.device
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """Bring an image into the model's input, shape ``(3, height, width)``."""
+        return self.transform(image.convert("RGB"))
+
+    def embed(self, inputs: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+        """Vectors of preprocessed images, shape ``(n, dim)``."""
+        batch = torch.stack(list(inputs)).to(self.device)  # (n, 3, h, w)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+            vectors = self.forward(batch)  # (n, dim)
+        return np.asarray(vectors.float().cpu().numpy(), dtype=np.float32)
+
+
+def freeze(
+    spec: str,
+    model: torch.nn.Module,
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    transform: Callable[[Image.Image], torch.Tensor],
+    preprocessing: str,
+    device: str,
+) -> FrozenEncoder:
+    """Freeze a model into an encoder; its vector length is measured, not guessed.
+
+    Args:
+        spec: How it was asked for.
+        model: The whole model; all its weights count for the fingerprint.
+        forward: The part that gives the vector.
+        transform: The preprocessing.
+        preprocessing: A text that says everything the preprocessing does.
+        device: ``auto`` or a torch device.
+    """
+    model.eval().requires_grad_(False)
+    fingerprint = fingerprint_of(model.state_dict(), preprocessing)
+    place = choose_device(device)
+    model.to(place)
+    probe = transform(Image.new("RGB", (64, 64)))[None].to(place)
+    with torch.inference_mode():
+        dim = int(forward(probe).shape[1])
+    return FrozenEncoder(spec, dim, fingerprint, transform, forward, place)
+
+
+def fingerprint_of(weights: Mapping[str, torch.Tensor], preprocessing: str) -> str:
+    """Hash weights (names, shapes, bytes) and preprocessing to 32 hexadecimal digits."""
+    digest = hashlib.sha256(preprocessing.encode())
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def choose_device(device: str) -> torch.device:
+    """The device asked for; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        BadInput: It is not there.
+    """
+    if device == "auto":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a machine without a driver is no reason to warn
+            if torch.cuda.is_available():
+                return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(
+            f"[encoder] device = {device!r} cannot be used here: {str(error).splitlines()[0]}"
+        ) from None
+    return place
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dictionary from safetensors or a torch file; nothing in the file is executed.
+
+    Raises:
+        BadInput: No such file, or no weights inside.
+    """
+    if not path.is_file():
+        raise BadInput(f"There is no checkpoint at {path}.")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return dict(load_file(path))
+        except SafetensorError as error:
+            raise BadInput(f"{path} is no safetensors file: {error}") from None
+    try:
+        held: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the bytes lead it to
+        raise BadInput(
+            f"{path} holds no plain weights ({str(error).splitlines()[0][:200]}). Save it as safetensors."
+        ) from None
+    for key in ("state_dict", "model"):
+        if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
+            held = held[key]
+    if not isinstance(held, Mapping) or not all(isinstance(v, torch.Tensor) for v in held.values()):
+        raise BadInput(f"{path} holds no state dictionary.")
+    return {str(name).removeprefix("module."): tensor for name, tensor in held.items()}

@@ -1,0 +1,201 @@
+"""The images in our care: found, named by their content, split by patient into random stream and active part."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from loop.errors import BadInput
+from loop.images import DICOM_SUFFIXES, SUFFIXES, BadImage, is_dicom, read_patient_id
+
+Stream = Literal["random", "active", "spare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image file as it was found; patient None = not known."""
+
+    path: Path
+    patient: str | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image in our care.
+
+    Attributes:
+        item: First 32 hexadecimal digits of the SHA-256 of the file's bytes.
+        path: Where the file lies.
+        patient: Whose it is; an image of its own where nothing is known.
+        stream: ``random``, ``active``, or ``spare``: another image of a random-stream patient, never asked.
+        position: Place in the random stream's fixed order; None elsewhere.
+        metadata: Further columns of the manifest.
+    """
+
+    item: str
+    path: Path
+    patient: str
+    stream: Stream
+    position: int | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """Images named by content, with what had to be left out: path and reason."""
+
+    items: tuple[Item, ...]
+    problems: tuple[tuple[str, str], ...]
+
+
+def find_images(source: Path, patient: str = "", key: bytes = b"annotation-loop") -> list[Found]:
+    """Find the images of a folder tree or of a CSV manifest.
+
+    Args:
+        source: A folder, or a CSV with the column ``file`` (relative to the CSV), optionally ``patient``, and any
+            metadata columns.
+        patient: For a folder: a regular expression on the relative path whose one group is the patient.
+        key: Key of the hash that stands for a DICOM PatientID.
+
+    Raises:
+        BadInput: No such source, no image in it, or a manifest that cannot be used.
+    """
+    if source.is_dir():
+        found = _walk(source, patient, key)
+    elif source.is_file():
+        found = _read_manifest(source, key)
+    else:
+        raise BadInput(
+            f"There is no {source}. Set [images] source to the images' folder or to a CSV manifest."
+        )
+    if not found:
+        raise BadInput(f"{source} holds no image (PNG, JPEG or DICOM).")
+    return found
+
+
+def hash_images(found: Sequence[Found], told: Callable[[int, int], None] | None = None) -> Hashed:
+    """Name images by their content. What cannot be read is listed; of equal files the first one stays.
+
+    Args:
+        found: The files.
+        told: Called with (done, of how many).
+    """
+    items: dict[str, Item] = {}
+    problems = []
+    for done, image in enumerate(found, start=1):
+        try:
+            with image.path.open("rb") as file:
+                name = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        except OSError as error:
+            problems.append((str(image.path), f"cannot be read: {error.strerror}"))
+        else:
+            if name in items:
+                problems.append((str(image.path), f"same content as {items[name].path}; asked once"))
+            else:
+                patient = image.patient if image.patient is not None else f"image {name}"
+                items[name] = Item(name, image.path, patient, "active", None, image.metadata)
+        if told is not None:
+            told(done, len(found))
+    return Hashed(tuple(items.values()), tuple(problems))
+
+
+def draw_streams(items: Sequence[Item], rng: np.random.Generator, n_random_max: int) -> list[Item]:
+    """Split images by patient into the random stream and the active part.
+
+    The random stream holds one random image of each of at most half of the patients, in a fixed random order.
+    These patients' other images are spare: asking them would show the probe a patient it is tested on.
+
+    Args:
+        items: The images, in any order.
+        rng: Where the draw comes from.
+        n_random_max: As many as the budget may need.
+
+    Returns:
+        The images with stream and position, sorted by id.
+    """
+    ordered = sorted(items, key=lambda item: item.item)
+    of_patient: dict[str, list[Item]] = {}
+    for item in ordered:
+        of_patient.setdefault(item.patient, []).append(item)
+    patients = sorted(of_patient)
+    n_random = min(len(patients) // 2, n_random_max)
+    chosen = [patients[i] for i in rng.permutation(len(patients))[:n_random]]
+    placed: dict[str, tuple[Stream, int | None]] = {}
+    for position, patient in enumerate(chosen):
+        theirs = of_patient[patient]
+        asked = int(rng.integers(len(theirs)))
+        for i, item in enumerate(theirs):
+            placed[item.item] = ("random", position) if i == asked else ("spare", None)
+    active: tuple[Stream, int | None] = ("active", None)
+    drawn = ((item, placed.get(item.item, active)) for item in ordered)
+    return [replace(item, stream=stream, position=position) for item, (stream, position) in drawn]
+
+
+def _walk(folder: Path, pattern: str, key: bytes) -> list[Found]:
+    found = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or path.suffix.lower() not in SUFFIXES or not path.is_file():
+            continue
+        if not path.suffix and not is_dicom(path):
+            continue
+        found.append(Found(path, _patient(path, folder, pattern, key), {}))
+    return found
+
+
+def _patient(path: Path, folder: Path, pattern: str, key: bytes) -> str | None:
+    if pattern:
+        match = re.search(pattern, path.relative_to(folder).as_posix())
+        return match[1] if match and match[1] else None
+    return _dicom_patient(path, key)
+
+
+def _dicom_patient(path: Path, key: bytes) -> str | None:
+    """A keyed hash of PatientID; None where there is none."""
+    if path.suffix.lower() not in DICOM_SUFFIXES or not is_dicom(path):
+        return None
+    try:
+        name = read_patient_id(path)
+    except BadImage:
+        return None  # the encoder will say what is wrong with it
+    return hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:32] if name else None
+
+
+def _read_manifest(source: Path, key: bytes) -> list[Found]:
+    try:
+        table = pd.read_csv(source, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{source} cannot be read as CSV: {error}") from None
+    if "file" not in table:
+        raise BadInput(f"{source} has no column `file`; it has {', '.join(table)}.")
+    paths = [(source.parent / name) if name else None for name in table["file"].str.strip()]
+    for row, path in enumerate(paths, start=2):
+        if path is None or not path.is_file():
+            raise BadInput(
+                f"{source}, line {row}: there is no file {path or '(empty)'}. Paths are relative to the manifest."
+            )
+    doubled = table["file"].duplicated()
+    if doubled.any():
+        row = int(np.flatnonzero(doubled)[0])
+        raise BadInput(
+            f"{source}, line {row + 2}: {table['file'][row]} stands there twice; keep one row an image."
+        )
+    named = table["patient"].str.strip() if "patient" in table else [""] * len(table)
+    further = [str(column) for column in table if column not in ("file", "patient")]
+    return [
+        Found(path, patient or _dicom_patient(path, key), {name: str(table[name][row]) for name in further})
+        for row, (path, patient) in enumerate(zip(_present(paths), named, strict=True))
+    ]
+
+
+def _present(paths: Iterable[Path | None]) -> list[Path]:
+    return [path for path in paths if path is not None]

@@ -1,0 +1,215 @@
+"""What one turn of the loop has to say, as plain values: printed, stored, and given out as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalReport:
+    """A value on [0, 1] with the interval that holds it at probability ``level``."""
+
+    mean: float
+    low: float
+    high: float
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsNeeded:
+    """Labels still to be made for the target, as a range; None where no limit is visible.
+
+    Attributes:
+        low: Additional labels of this finding at the lower end of the range.
+        median: In the middle of it.
+        high: At the upper end.
+        level: Probability that the range holds the number, given the forecast.
+        hours_low: ``low`` at the annotators' median pace so far, hours; null without a history of times.
+        hours_high: ``high`` at the same pace, hours.
+    """
+
+    low: float | None
+    median: float | None
+    high: float | None
+    level: float
+    hours_low: float | None = None
+    hours_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastReport:
+    """The learning curve of one finding, looked at from now.
+
+    Attributes:
+        method: ``bayes`` or ``nls``.
+        now: AUC of a probe trained on the labels so far.
+        at_4x: AUC after four times the labels.
+        plateau: AUC with unlimited labels.
+        p_reached: Probability that AUC now is at least the target.
+        p_reachable: Probability that the plateau is at least the target.
+        labels_needed: Additional labels until the target.
+        tail: ``a``, ``b``, ``c`` of AUC = a - b n^-c, the curve far out.
+    """
+
+    method: str
+    now: IntervalReport
+    at_4x: IntervalReport
+    plateau: IntervalReport
+    p_reached: float
+    p_reachable: float
+    labels_needed: LabelsNeeded
+    tail: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceReport:
+    """How far the certificate has come, on random images scored before their labels existed.
+
+    Attributes:
+        tested: The AUC that is tested: target minus tolerance.
+        log_e: Log of the largest capital so far.
+        needed: Log capital that certifies, log(1 / alpha).
+        positives: Positives of the random stream used so far.
+        negatives: Negatives used so far.
+        unknown: Random images that were skipped or answered "cannot tell"; leaving out hard ones flatters.
+        price_positives: Further random positives needed, at the AUC of the forecast; null = not in sight.
+        price_labels: The same in labels of the random stream.
+    """
+
+    tested: float
+    log_e: float
+    needed: float
+    positives: int
+    negatives: int
+    unknown: int
+    price_positives: float | None
+    price_labels: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingReport:
+    """One finding after a turn: what is known, what is forecast, what is decided, and why."""
+
+    target: float
+    positives: int
+    negatives: int
+    unknown: int
+    auc: float | None
+    auc_low: float | None
+    auc_high: float | None
+    auc_crossfit: float | None
+    selection_bias: float | None
+    forecast: ForecastReport | None
+    evidence: EvidenceReport | None
+    verdict: str
+    reason: str
+    remedy: str
+    price: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCount:
+    """Images by what happened to them.
+
+    Attributes:
+        total: Images with at least one answer known, used for training.
+        random: Of these, asked from the random stream.
+        active: Of these, asked from the active part.
+        unasked: Of these, labelled without having been asked (queue ran dry, picked by hand).
+        unknown: Images answered, but with no finding known (cannot tell, disagreement).
+        skipped: Images skipped by everyone who saw them.
+        unreadable: Annotations that could not be read; kept raw, see ``loop status``.
+        foreign: Labelled tasks that are none of our images.
+        set_aside: Labelled images of a random-stream patient other than the asked one; they do not train.
+    """
+
+    total: int
+    random: int
+    active: int
+    unasked: int
+    unknown: int
+    skipped: int
+    unreadable: int
+    foreign: int
+    set_aside: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """The batch that annotators see next."""
+
+    round: int
+    version: str
+    size: int
+    random: int
+    active: int
+    strategy: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one turn saw, decided and did.
+
+    Attributes:
+        project: The project's name.
+        round: The round whose labels were judged; the batch asked, if any, belongs to the next one.
+        at: When, UTC.
+        action: ``pushed``, ``waiting``, ``stopped``, ``completed`` (an interrupted turn was finished),
+            each with `` (dry run)`` behind it if nothing was changed.
+        labels: Images by stream and fate.
+        pulled: Annotations new, changed or withdrawn in this pull.
+        outstanding: Images of the present batch that nobody has answered yet.
+        verdict: CONTINUE or STOP.
+        batch: What was asked, if anything.
+        amendments: Settings changed after the start, each as one sentence.
+        warnings: What looked odd, each with its remedy.
+    """
+
+    project: str
+    round: int
+    at: datetime
+    action: str
+    verdict: str
+    reason: str
+    remedy: str
+    labels: LabelCount
+    pulled: int
+    outstanding: int
+    findings: Mapping[str, FindingReport] = field(default_factory=dict)
+    batch: BatchReport | None = None
+    amendments: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON-ready values; what is not a finite number becomes null."""
+        return as_json(self)
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> StepReport:
+        """Read a stored report back."""
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(cls).validate_python(dict(told))
+
+
+def as_json(value: Any) -> Any:
+    """Turn reports into JSON-ready values: dataclasses to objects, times to ISO 8601, NaN and infinity to null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    number = float(value)
+    return number if math.isfinite(number) else None

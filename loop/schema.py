@@ -1,0 +1,171 @@
+"""Tables and migrations of the state. Facts are only added; the current truth is a view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("key", String(40), nullable=False, index=True),
+    Column("value", JSON, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+items = Table(
+    "items",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("item", String(64), nullable=False, unique=True),
+    Column("path", Text, nullable=False),
+    Column("patient", Text, nullable=False),
+    Column("stream", String(10), nullable=False),
+    Column("position", Integer),
+    Column("metadata", JSON, nullable=False),
+)
+problems = Table(
+    "problems",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+    UniqueConstraint("path", "reason"),
+)
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("item", String(64), nullable=False, index=True),
+    Column("task_id", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
+    UniqueConstraint("item", "task_id"),
+)
+pulls = Table(
+    "pulls",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("watermark", String(32)),
+    Column("n_tasks", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+annotations = Table(  # one row a version; a withdrawn annotation ends with a row that says so
+    "annotations",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("annotation_id", Integer, nullable=False),
+    Column("task_id", Integer, nullable=False),
+    Column("annotator", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("updated_at", String(32), nullable=False),
+    Column("lead_time_s", Float),
+    Column("skipped", Boolean, nullable=False),
+    Column("ground_truth", Boolean, nullable=False),
+    Column("answers", JSON, nullable=False),
+    Column("problem", Text),
+    Column("raw", Text, nullable=False),
+    Column("withdrawn", Boolean, nullable=False),
+    Column("at", String(32), nullable=False),
+    Index("by_annotation", "annotation_id", "seq"),
+    Index("by_task", "task_id"),
+)
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", String(120), nullable=False, unique=True),
+    Column("at", String(32), nullable=False),
+    Column("seed", JSON, nullable=False),
+    Column("strategy", String(40), nullable=False),
+    Column("n_labels", Integer, nullable=False),
+    Column("bets", JSON, nullable=False),
+)
+picks = Table(
+    "picks",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("rank", Integer, primary_key=True),
+    Column("item", String(64), nullable=False, index=True),
+    Column("stream", String(10), nullable=False),
+    Column("strategy", String(40), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("inclusion_probability", Float, nullable=False),
+    Column("utility", Float),
+    Column("scores", JSON, nullable=False),  # one probability a finding, null where no probe existed
+    UniqueConstraint("number", "item"),
+)
+probes = Table(
+    "probes",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("number", Integer, nullable=False, index=True),
+    Column("probe", LargeBinary, nullable=False),
+)
+pushes = Table(
+    "pushes",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("number", Integer, nullable=False, unique=True),
+    Column("version", String(120), nullable=False),
+    Column("n_served", Integer, nullable=False),
+    Column("warnings", JSON, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+reports = Table(
+    "reports",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("report", JSON, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+amendments = Table(
+    "amendments",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("settings", JSON, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+migrations = Table(
+    "migrations",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(80), nullable=False),
+)
+
+CURRENT_ANNOTATIONS = """
+CREATE VIEW current_annotations AS
+SELECT * FROM annotations AS a
+WHERE NOT a.withdrawn
+  AND a.seq = (SELECT MAX(b.seq) FROM annotations AS b WHERE b.annotation_id = a.annotation_id)
+"""
+
+
+def first_tables(connection: Connection) -> None:
+    """Everything that release 0.1 keeps."""
+    metadata.create_all(connection)
+    connection.execute(text(CURRENT_ANNOTATIONS))
+
+
+MIGRATIONS: list[tuple[str, Callable[[Connection], None]]] = [
+    ("first tables", first_tables),
+]

@@ -1,0 +1,85 @@
+"""Where annotators' browsers find an image: on Label Studio's disk, uploaded to it, or at an address of the team's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from annotate.studio import Studio
+from loop.errors import BadInput
+from loop.images import is_dicom, render_png
+from loop.items import Item
+from loop.settings import Settings
+
+
+def address_images(
+    settings: Settings,
+    studio: Studio,
+    project_id: int,
+    items: Sequence[Item],
+    told: Callable[[int, int], None],
+) -> dict[str, str]:
+    """Make sure that Label Studio can show each image; returns item id to address.
+
+    DICOM images are shown as PNG renditions, made once in the project's folder.
+
+    Args:
+        settings: Says how images are delivered.
+        studio: The server.
+        project_id: The project whose annotators look at them.
+        items: The images.
+        told: Called with (images done, images in all).
+
+    Raises:
+        BadInput: A folder is not below the server's document root, or no address can be made.
+    """
+    renditions = settings.folder / "renditions"
+    shown: dict[str, Path] = {}
+    for done, item in enumerate(items, start=1):
+        shown[item.item] = _rendition(item, renditions) if is_dicom(item.path) else item.path.resolve()
+        told(done, len(items))
+    delivery = settings.label_studio.delivery
+    if delivery == "upload":
+        return {item: studio.upload_image(project_id, path) for item, path in shown.items()}
+    if delivery == "url":
+        return {item: _url(settings, path) for item, path in shown.items()}
+    root = settings.document_root
+    for folder in sorted(_roots(shown.values(), settings)):
+        if root not in folder.parents:
+            raise BadInput(
+                f"{folder} is not below [label_studio] document_root = {root}. Label Studio serves local files only "
+                "from folders below its LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT: move one of them, or set "
+                '[label_studio] delivery = "upload".'
+            )
+        studio.ensure_local_files(project_id, folder)
+    return {
+        item: f"/data/local-files/?d={quote(path.relative_to(root).as_posix())}"
+        for item, path in shown.items()
+    }
+
+
+def _rendition(item: Item, folder: Path) -> Path:
+    out = (folder / f"{item.item}.png").resolve()
+    if not out.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        render_png(item.path, out)
+    return out
+
+
+def _url(settings: Settings, path: Path) -> str:
+    source = settings.images_folder
+    if not path.is_relative_to(source):
+        raise BadInput(
+            f'{path} is not below {source}, so [label_studio] url_prefix gives it no address. Set delivery = "upload".'
+        )
+    return f"{settings.label_studio.url_prefix.rstrip('/')}/{quote(path.relative_to(source).as_posix())}"
+
+
+def _roots(paths: Sequence[Path] | object, settings: Settings) -> set[Path]:
+    """The folders that hold the images: the source and the renditions where they suffice, else each parent."""
+    wide = [settings.images_folder, (settings.folder / "renditions").resolve()]
+    found: set[Path] = set()
+    for path in paths:  # type: ignore[attr-defined]
+        found.add(next((folder for folder in wide if folder in path.parents), path.parent))
+    return found

@@ -1,0 +1,346 @@
+"""What people read in the terminal. Takes results, prints them; computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from loop.report import FindingReport, ForecastReport, IntervalReport, LabelCount, StepReport
+
+if TYPE_CHECKING:
+    from loop.curvefile import FileForecast
+    from loop.start import Started, Verified
+    from loop.status import Status
+
+COLOURS = {
+    "CERTIFIED": "bold green",
+    "LIKELY REACHED": "green",
+    "KEEP LABELLING": "yellow",
+    "CANNOT TELL": "dim",
+    "OUT OF REACH": "red",
+    "STOP": "bold green",
+    "CONTINUE": "bold yellow",
+}
+
+
+def console() -> Console:
+    """A console as wide as the terminal, or 110 columns where there is none."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=110)
+
+
+class Progress:
+    """A progress bar with rate and time left, made visible or not."""
+
+    def __init__(self, visible: bool) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not visible,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` are done of ``what``."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total, rate="")
+        self._bars.update(self._tasks[what], completed=done, total=total)
+        speed = (
+            self._bars.tasks[self._tasks[what]].finished_speed or self._bars.tasks[self._tasks[what]].speed
+        )
+        if speed:
+            self._bars.update(self._tasks[what], rate=f"{speed:,.0f}/s")
+
+
+def show_start(begun: Started) -> None:
+    """What `loop start` found and did."""
+    out = console()
+    out.print(
+        f"[bold]{begun.project}[/]: {begun.images:,} images of {begun.patients:,} patients",
+        style="",
+        markup=True,
+    )
+    out.print(
+        f"  {begun.random:,} in the random stream, {begun.active:,} in the active part, {begun.spare:,} set aside "
+        "(other images of random-stream patients)"
+    )
+    out.print(
+        f"  embeddings: {begun.encoder}, {begun.encoded:,} new, {begun.images - begun.encoded:,} already there"
+    )
+    out.print(f"  Label Studio: project {begun.project_id} at {begun.url}, {begun.imported:,} tasks imported")
+    for line in begun.problems[:10]:
+        out.print(Text(f"  left out: {line}", style="yellow"))
+    if len(begun.problems) > 10:
+        out.print(f"  ... and {len(begun.problems) - 10} more; `loop status` lists them all")
+    show_step(begun.report)
+
+
+def show_step(report: StepReport) -> None:
+    """One verdict a finding and one for the project, with the numbers behind them."""
+    out = console()
+    out.print()
+    out.print(
+        Text.assemble((report.project, "bold"), f" · round {report.round} · {labels_line(report.labels)}")
+    )
+    if report.findings:
+        out.print(findings_table(report.findings))
+        for name, told in report.findings.items():
+            out.print(
+                Text.assemble(
+                    (f"{name}: ", "bold"),
+                    (told.verdict, COLOURS.get(told.verdict, "")),
+                    f". {told.reason} {told.remedy}",
+                )
+            )
+            if told.price:
+                out.print(Text(f"    {told.price}", style="dim"))
+    out.print()
+    out.print(Text.assemble((report.verdict, COLOURS[report.verdict]), f": {report.reason} {report.remedy}"))
+    if report.batch is not None:
+        word = "Would ask" if "dry run" in report.action else "Asked"
+        out.print(
+            f"{word} round {report.batch.round}: {report.batch.size} images, {report.batch.random} from the random "
+            f"stream, {report.batch.active} by {report.batch.strategy}. Model version {report.batch.version}."
+        )
+    for line in report.amendments:
+        out.print(Text(f"changed since the start: {line}", style="yellow"))
+    for line in report.warnings:
+        out.print(Text(f"warning: {line}", style="yellow"))
+
+
+def show_waiting(report: StepReport) -> None:
+    """One line while a batch is being labelled."""
+    console().print(f"{report.at:%H:%M:%S}  {report.reason}")
+
+
+def show_status(status: Status) -> None:
+    """Labels, findings, history: where the project stands."""
+    out = console()
+    if status.last is not None:
+        show_step(status.last)
+    out.print()
+    out.print(
+        f"Now: {labels_line(status.labels)}; {status.outstanding} of {status.batch_size} outstanding; {status.pool_left:,} images left to ask."
+    )
+    count = status.labels
+    for number, what in (
+        (count.unasked, "labelled without having been asked (queue ran dry, or picked by hand)"),
+        (count.unknown, "answered, but with no finding known (cannot tell, or annotators disagree)"),
+        (count.skipped, "skipped"),
+        (count.set_aside, "labelled but set aside: another image of a random-stream patient"),
+        (count.foreign, "labelled tasks that are none of our images"),
+    ):
+        if number:
+            out.print(f"  {number:,} {what}")
+    if status.history:
+        table = Table(title="History", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for column in ("round", "at", "labels", "asked", "verdict"):
+            table.add_column(column, justify="right" if column in ("round", "labels", "asked") else "left")
+        names = list(status.history[-1].aucs)
+        for name in names[:6]:
+            table.add_column(f"AUC {name}", justify="right")
+        for line in status.history:
+            aucs = [line.aucs.get(name) for name in names[:6]]
+            table.add_row(
+                str(line.round),
+                f"{line.at:%Y-%m-%d %H:%M}",
+                f"{line.labels:,}",
+                str(line.asked),
+                line.verdict,
+                *map(auc_text, aucs),
+            )
+        out.print(table)
+    for line in status.amendments:
+        out.print(Text(f"changed since the start: {line}", style="yellow"))
+    for line in (*status.problems, *status.unreadable):
+        out.print(Text(f"left out: {line}", style="yellow"))
+
+
+def show_forecast(told: FileForecast) -> None:
+    """The forecast of a curve file as a table."""
+    out = console()
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("finding")
+    for n in told.told[0].at:
+        table.add_column(f"AUC at {n:,}", justify="right")
+    table.add_column("plateau", justify="right")
+    with_target = told.told[0].target is not None
+    if with_target:
+        table.add_column(f"labels for {auc_text(told.told[0].target)}", justify="right")
+        table.add_column("P(reachable)", justify="right")
+    table.add_column("AUC = a - b n^-c", justify="right")
+    for curve in told.told:
+        cells = [
+            curve.finding or "curve",
+            *(interval_text(i) for i in curve.at.values()),
+            interval_text(curve.plateau),
+        ]
+        if with_target and curve.labels_needed is not None and curve.p_reachable is not None:
+            cells += [range_text(curve.labels_needed[0], curve.labels_needed[2]), f"{curve.p_reachable:.2f}"]
+        a, b, c = (curve.tail[name] for name in "abc")
+        table.add_row(*cells, f"{a:.3f} - {b:.3g} n^-{c:.2f}")
+    out.print(table)
+    first = told.told[0]
+    line = f"Method {first.method}. AUC with its {first.plateau.level:.0%} interval."
+    if first.labels_level is not None:
+        line += f" Labels needed in total, as the {first.labels_level:.0%} range."
+    out.print(Text(line, style="dim"))
+
+
+def show_simulation(run: Mapping[str, Any]) -> None:
+    """The rounds of a simulated project as a table."""
+    out = console()
+    images = run["images"]
+    out.print(
+        f"seed {run['seed']}: {images['pool']:,} images to ask, {images['test']:,} held apart to measure the true AUC"
+    )
+    names = list(run["rounds"][-1]["findings"])
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("labels", justify="right")
+    table.add_column("finding")
+    for column in ("positives", "AUC now", "true AUC", "labels needed", "P(reached)"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    for round_ in run["rounds"]:
+        for row, name in enumerate(names):
+            told = round_["findings"][name]
+            ahead = told["forecast"]
+            needed = ahead and ahead["labels_needed"]
+            table.add_row(
+                f"{round_['labels']:,}" if row == 0 else "",
+                name,
+                str(told["positives"]),
+                ""
+                if ahead is None
+                else f"{auc_text(told['auc'])} ({auc_text(told['auc_low'])} to {auc_text(told['auc_high'])})",
+                auc_text(told["true_auc"]),
+                "" if needed is None else range_text(needed["low"], needed["high"]),
+                "" if ahead is None else f"{ahead['p_reached']:.2f}",
+                Text(told["verdict"], style=COLOURS.get(told["verdict"], "")),
+            )
+    out.print(table)
+    out.print(Text.assemble((run["verdict"], COLOURS[run["verdict"]]), f": {run['reason']}"))
+    out.print()
+
+
+def show_simulations(summary: Mapping[str, Any]) -> None:
+    """Several seeds, summed up."""
+    out = console()
+    labels = summary["labels_at_stop"]
+    out.print(
+        f"{summary['seeds']} seeds: STOP after {labels['median']:,.0f} labels (median; {labels['low']:,} to {labels['high']:,})"
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in (
+        "finding",
+        "true AUC at stop",
+        "LIKELY said",
+        "of these false",
+        "CERTIFIED said",
+        "of these false",
+    ):
+        table.add_column(column, justify="left" if column == "finding" else "right")
+    for name, told in summary["findings"].items():
+        table.add_row(
+            name,
+            auc_text(told["true_auc_at_stop"]),
+            *(str(told[key]) for key in ("likely", "likely_false", "certified", "certified_false")),
+        )
+    out.print(table)
+
+
+def show_verification(checked: Verified) -> None:
+    """What `loop features verify` found."""
+    out = console()
+    out.print(f"{checked.rows:,} embeddings in {checked.batches:,} batches, {checked.encoder}")
+    for line in checked.problems:
+        out.print(Text(line, style="red"))
+    out.print(
+        "Every batch agrees with its checksum."
+        if checked.ok
+        else "Encode the bad rows again: `loop start` does it."
+    )
+
+
+def findings_table(findings: Mapping[str, FindingReport]) -> Table:
+    """One row a finding: labels, AUC, forecast, target, labels needed, verdict."""
+    level = next((told.forecast.now.level for told in findings.values() if told.forecast), 0.9)
+    needed_level = next(
+        (told.forecast.labels_needed.level for told in findings.values() if told.forecast), 0.8
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("finding")
+    for column in (
+        "yes",
+        "no",
+        f"AUC now ({level:.0%})",
+        "at 4x labels",
+        "target",
+        f"more labels ({needed_level:.0%})",
+        "P(reached)",
+    ):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    for name, told in findings.items():
+        ahead: ForecastReport | None = told.forecast
+        table.add_row(
+            name,
+            str(told.positives),
+            str(told.negatives),
+            interval_text(ahead.now) if ahead else "",
+            interval_text(ahead.at_4x) if ahead else "",
+            auc_text(told.target),
+            range_text(ahead.labels_needed.low, ahead.labels_needed.high) if ahead else "",
+            f"{ahead.p_reached:.2f}" if ahead else "",
+            Text(told.verdict, style=COLOURS.get(told.verdict, "")),
+        )
+    return table
+
+
+def labels_line(count: LabelCount) -> str:
+    """`200 labels (100 random, 98 active, 2 unasked)`."""
+    parts = [
+        f"{number} {what}"
+        for number, what in ((count.random, "random"), (count.active, "active"), (count.unasked, "unasked"))
+        if number
+    ]
+    return f"{count.total:,} labels" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def auc_text(auc: float | None) -> str:
+    """`.871`; empty where there is none."""
+    if auc is None:
+        return ""
+    return f"{auc:.3f}".removeprefix("0")
+
+
+def interval_text(interval: IntervalReport) -> str:
+    """`.871 (.83 to .90)`."""
+    low, high = (f"{value:.2f}".removeprefix("0") for value in (interval.low, interval.high))
+    return f"{auc_text(interval.mean)} ({low} to {high})"
+
+
+def range_text(low: float | None, high: float | None) -> str:
+    """`90 to 520`, `at least 90`, or `no limit visible`."""
+    if low is None:
+        return "no limit visible"
+    if high is None:
+        return f"at least {low:,.0f}"
+    return "0" if high < 0.5 else f"{low:,.0f} to {high:,.0f}"

@@ -1,0 +1,284 @@
+"""Set a project up, and open it again: images, embeddings, Label Studio, state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from annotate.desk import StudioDesk
+from annotate.interface import Interface, make_interface, parse_interface
+from annotate.matching import ensure_tasks, match_existing
+from annotate.studio import Studio
+from loop.controller import Loop, ask_first_batch, project_pool
+from loop.encoders import Encoder, load_encoder
+from loop.encoders.encode import encode_items
+from loop.errors import BadInput, Unavailable
+from loop.features import FeatureStore
+from loop.items import Item, draw_streams, find_images, hash_images
+from loop.report import StepReport, as_json
+from loop.serving import address_images
+from loop.settings import Settings
+from loop.state import State
+
+
+class Shows(Protocol):
+    """Something that shows progress: what is being done, how many are done, of how many."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `loop start` found and did.
+
+    Attributes:
+        images: Images in our care.
+        random: Of these, in the random stream.
+        active: In the active part.
+        spare: Set aside: other images of random-stream patients.
+        encoded: Embeddings made now; the others were there.
+        imported: Tasks made in Label Studio now; the others were there.
+        problems: Images that could not be used, each with its reason.
+        report: The first batch.
+    """
+
+    project: str
+    images: int
+    patients: int
+    random: int
+    active: int
+    spare: int
+    encoder: str
+    encoded: int
+    url: str
+    project_id: int
+    imported: int
+    problems: tuple[str, ...]
+    report: StepReport
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON-ready values."""
+        told: dict[str, Any] = as_json(self)
+        return told
+
+
+def start(settings: Settings, api_key: str, shows: Shows) -> Started:
+    """Set a project up and ask the first batch. Told twice, it adds what is new and repeats nothing.
+
+    Args:
+        settings: The project's settings.
+        api_key: Label Studio's key.
+        shows: Told of the progress.
+
+    Raises:
+        BadInput: Images, encoder or settings cannot be used.
+        AnnotateError: Label Studio refused or did not answer; run it again.
+    """
+    studio = Studio(settings.label_studio.url, api_key)
+    studio.about()  # a wrong address or key should be known before an hour of encoding
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    with _alone(settings.folder), State.create(settings.state_url) as state:
+        encoder = load_encoder(settings.encoder.spec, settings.encoder.device)
+        items, n_encoded, problems = _take_in(settings, state, encoder, shows)
+        interface, project_id = _enter(settings, state, studio)
+        n_imported, unclear = _import(settings, state, studio, project_id, interface, items, shows)
+        state.add_problems(unclear, utc_now())
+        loop = _loop(settings, state, studio, project_id, interface)
+        report = ask_first_batch(loop)
+        streams = [item.stream for item in items]
+        return Started(
+            project=settings.project.name,
+            images=len(items),
+            patients=len({item.patient for item in items}),
+            random=streams.count("random"),
+            active=streams.count("active"),
+            spare=streams.count("spare"),
+            encoder=encoder.spec,
+            encoded=n_encoded,
+            url=studio.url,
+            project_id=project_id,
+            imported=n_imported,
+            problems=tuple(f"{path}: {reason}" for path, reason in [*problems, *unclear]),
+            report=report,
+        )
+
+
+@contextmanager
+def opened(settings: Settings, api_key: str) -> Iterator[Loop]:
+    """Open a started project for turns; only one process at a time has it.
+
+    Raises:
+        BadInput: The project was not started.
+        Unavailable: Another `loop` command has it open.
+    """
+    with State.open(settings.state_url) as state, _alone(settings.folder):
+        project = state.fact("project")
+        if project is None:
+            raise BadInput("The project was not set up to the end. Run `loop start` again.")
+        studio = Studio(settings.label_studio.url, api_key)
+        yield _loop(settings, state, studio, int(project["id"]), parse_interface(project["xml"]))
+
+
+def open_features(settings: Settings, state: State) -> FeatureStore:
+    """Open the embeddings that the project was started with.
+
+    Raises:
+        BadInput: The project was not started, or the settings name another encoder.
+    """
+    made = state.fact("encoder")
+    if made is None:
+        raise BadInput("No image was encoded yet. Run `loop start` first.")
+    if made["spec"] != settings.encoder.spec:
+        raise BadInput(
+            f"The embeddings were made with {made['spec']}, but [encoder] spec is {settings.encoder.spec}. "
+            "Run `loop start` to encode with the new one, or put the old one back."
+        )
+    return FeatureStore.open(
+        settings.folder / "features" / made["fingerprint"], made["fingerprint"], made["dim"]
+    )
+
+
+def utc_now() -> datetime:
+    """The real clock."""
+    return datetime.now(UTC)
+
+
+def _take_in(
+    settings: Settings, state: State, encoder: Encoder, shows: Shows
+) -> tuple[list[Item], int, list[tuple[str, str]]]:
+    """Find, hash and encode the images, then split what could be encoded into streams, by patient."""
+    found = find_images(settings.images_source, settings.images.patient)
+    hashed = hash_images(found, lambda done, total: shows("hashing", done, total))
+    fingerprint = encoder.fingerprint
+    store = FeatureStore.open(settings.folder / "features" / fingerprint, fingerprint, encoder.dim)
+    report = encode_items(
+        hashed.items,
+        encoder,
+        store,
+        settings.encoder.batch_size,
+        lambda done, total: shows("encoding", done, total),
+    )
+    problems = [*hashed.problems, *report.problems]
+    state.set_fact(
+        "encoder", {"spec": encoder.spec, "fingerprint": fingerprint, "dim": encoder.dim}, utc_now()
+    )
+    usable = [item for item in hashed.items if store.has(item.item)]
+    if not usable:
+        raise BadInput(
+            f"None of the {len(found)} images in {settings.images_source} can be used: {problems[:3]}"
+        )
+    items = _split(settings, state.items(), usable)
+    state.add_items(items)
+    state.add_problems(problems, utc_now())
+    return state.items(), report.encoded, problems
+
+
+def _split(settings: Settings, before: Sequence[Item], usable: Sequence[Item]) -> list[Item]:
+    """Draw the streams once. Images that come later follow their patient; new patients join the active part."""
+    if not before:
+        rng = np.random.default_rng([settings.project.seed, 0])
+        return draw_streams(usable, rng, settings.stop.budget or len(usable))
+    known = {item.item for item in before}
+    stream_of = {item.patient: "spare" if item.stream in ("random", "spare") else "active" for item in before}
+    return [
+        Item(i.item, i.path, i.patient, stream_of.get(i.patient, "active"), None, i.metadata)  # type: ignore[arg-type]
+        for i in usable
+        if i.item not in known
+    ]
+
+
+def _enter(settings: Settings, state: State, studio: Studio) -> tuple[Interface, int]:
+    """Create the Label Studio project, or enter the one that exists; its interface must decide our findings."""
+    known = state.fact("project")
+    if known is not None:
+        return parse_interface(known["xml"]), int(known["id"])
+    asked = settings.project.findings
+    if settings.label_studio.project_id is None:
+        xml = make_interface(asked).xml
+        project_id = studio.create_project(
+            settings.label_studio.title or settings.project.name,
+            xml,
+            show_suggestions=settings.label_studio.show_suggestions,
+        )
+    else:
+        project_id = settings.label_studio.project_id
+    # Label Studio's own copy is what counts: it may write the XML anew.
+    xml = studio.project(project_id).xml
+    interface = parse_interface(xml)
+    missing = [finding for finding in asked if finding not in interface.findings]
+    if missing:
+        raise BadInput(
+            f"Label Studio project {project_id} does not ask for {', '.join(missing)}; it asks for "
+            f"{', '.join(interface.findings)}. Set [project] findings to what it asks, or add them there."
+        )
+    state.set_fact("project", {"id": project_id, "url": studio.url, "xml": xml}, utc_now())
+    return interface, project_id
+
+
+def _import(
+    settings: Settings,
+    state: State,
+    studio: Studio,
+    project_id: int,
+    interface: Interface,
+    items: Sequence[Item],
+    shows: Shows,
+) -> tuple[int, list[tuple[str, str]]]:
+    """Give every image that may be asked a task; returns how many were new, and the images left unclear."""
+    before = state.tasks()
+    open_ = [item for item in items if item.stream != "spare" and item.item not in before]
+    unclear: Mapping[str, Sequence[int]] = {}
+    if settings.label_studio.project_id is not None and open_:
+        matches = match_existing(studio.tasks(project_id), interface, {i.item: i.path for i in open_})
+        state.add_tasks(matches.task_ids, utc_now())
+        unclear = matches.ambiguous
+        open_ = [i for i in open_ if i.item not in matches.task_ids and i.item not in unclear]
+    addresses = address_images(settings, studio, project_id, open_, lambda d, t: shows("preparing", d, t))
+    tasks = ensure_tasks(
+        studio,
+        project_id,
+        interface,
+        {item: (address, {}) for item, address in addresses.items()},
+        lambda done, total: shows("importing", done, total),
+    )
+    state.add_tasks(tasks.task_ids, utc_now())
+    paths = {item.item: str(item.path) for item in items}
+    return tasks.n_new, [
+        (paths[item], f"could be any of the tasks {', '.join(map(str, ids))}; not asked")
+        for item, ids in unclear.items()
+    ]
+
+
+def _loop(settings: Settings, state: State, studio: Studio, project_id: int, interface: Interface) -> Loop:
+    features = open_features(settings, state)
+    pool = [item.item for item in state.items()]
+    return Loop(
+        settings,
+        state,
+        StudioDesk(studio, project_id, interface),
+        features,
+        project_pool(features, pool, settings),
+        utc_now,
+    )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other `loop` commands away from the project while one changes it."""
+    lock = FileLock(folder / "loop.lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise Unavailable(
+            f"Another `loop` command is at work in {folder}. Wait for it, or end it (a `loop watch`?)."
+        ) from None

@@ -1,0 +1,100 @@
+"""Where a project stands, from the state alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from loop.book import keep_book
+from loop.report import LabelCount, StepReport, as_json
+from loop.settings import Settings
+from loop.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class RoundLine:
+    """One decision of the past: AUC is the mean over the findings that had a forecast."""
+
+    round: int
+    at: datetime
+    labels: int
+    verdict: str
+    asked: int
+    findings: Mapping[str, str]
+    aucs: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a project stands.
+
+    Attributes:
+        labels: Images by stream and fate, of everything pulled so far.
+        outstanding: Images of the present batch that nobody had answered at the last pull.
+        pool_left: Images that can still be asked.
+        last: The last decision; its findings hold AUC, forecast, verdict and evidence.
+        history: Every decision, oldest first.
+        problems: Images that could not be used, each with its reason.
+        unreadable: Annotations that could not be read, each with its reason.
+    """
+
+    project: str
+    folder: str
+    labels: LabelCount
+    outstanding: int
+    batch_size: int
+    pool_left: int
+    last: StepReport | None
+    history: tuple[RoundLine, ...]
+    problems: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    amendments: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The status as JSON-ready values."""
+        told: dict[str, Any] = as_json(self)
+        return told
+
+
+def read_status(settings: Settings) -> Status:
+    """Read a project's status; Label Studio is not asked.
+
+    Raises:
+        BadInput: The project was not started.
+    """
+    with State.open(settings.state_url) as state:
+        labels = state.labels()
+        book = keep_book(state.items(), state.tasks(), labels, state.rounds(), settings.project.findings)
+        reports = [StepReport.from_json(told) for told in state.reports()]
+        return Status(
+            project=settings.project.name,
+            folder=str(settings.folder),
+            labels=book.count,
+            outstanding=len(book.outstanding),
+            batch_size=book.batch_size,
+            pool_left=book.n_pool_left,
+            last=reports[-1] if reports else None,
+            history=tuple(_line(report) for report in reports),
+            problems=tuple(f"{path}: {reason}" for path, reason in state.problems()),
+            unreadable=tuple(
+                f"task {label.task_id}, annotation {label.annotation_id}: {label.problem}"
+                for given in labels.values()
+                for label in given
+                if label.problem is not None
+            ),
+            amendments=tuple(state.amendments()),
+        )
+
+
+def _line(report: StepReport) -> RoundLine:
+    return RoundLine(
+        round=report.round,
+        at=report.at,
+        labels=report.labels.total,
+        verdict=report.verdict,
+        asked=report.batch.size if report.batch else 0,
+        findings={name: told.verdict for name, told in report.findings.items()},
+        aucs={name: told.auc for name, told in report.findings.items()},
+    )

@@ -1,0 +1,42 @@
+"""Run one `loop step` and end the process with SIGKILL at a named point. Called by the kill test.
+
+python killed_step.py CONFIG POINT      POINT = before:save_pull, after:add_round, after:import_predictions, ...
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from annotate.studio import Studio
+from loop.cli import main
+from loop.state import State
+
+POINTS = {
+    "save_pull": State,
+    "add_round": State,
+    "import_predictions": Studio,
+    "serve": Studio,
+    "confirm_push": State,
+}
+
+
+def deadly(method: Callable[..., Any], when: str) -> Callable[..., Any]:
+    def call(*args: Any, **named: Any) -> Any:
+        if when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        told = method(*args, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return told
+
+    return call
+
+
+if __name__ == "__main__":
+    config, point = sys.argv[1:]
+    when, name = point.split(":")
+    setattr(POINTS[name], name, deadly(getattr(POINTS[name], name), when))
+    main(["step", "-c", config, "-q"])

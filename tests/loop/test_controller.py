@@ -1,0 +1,346 @@
+"""One turn of the loop, on a small world of known difficulty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from loop_world import FINDINGS, Bench, World
+
+from annotate.records import Pull, Receipt, Suggestion
+from loop.controller import Desk, Loop, ask_first_batch, read_book, rehearse, step
+from loop.errors import BadInput
+from loop.state import State
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def label_batch(bench: Bench, world: World, n: int | None = None) -> list[int]:
+    """Answer the batch served last, truthfully, in its order."""
+    asked = [s.task_id for s in bench.served[-1][1]][:n]
+    for task_id in asked:
+        bench.answer(task_id, world.answers[task_id])
+    return asked
+
+
+def batches(state: State) -> list[list[str]]:
+    return [[pick.item for pick in round_.picks] for round_ in state.rounds()]
+
+
+def test_the_first_batch_is_all_random_and_without_suggestions(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        report = ask_first_batch(world.loop(state, bench))
+        assert report.batch is not None
+        assert (report.batch.size, report.batch.random) == (50, 50)
+        first = state.rounds()[0]
+        stream = sorted((i for i in world.items if i.stream == "random"), key=lambda i: i.position or 0)
+        assert {p.item for p in first.picks} == {i.item for i in stream[:50]}
+        assert all(s.probabilities is None for s in bench.served[0][1])
+
+
+def test_starting_twice_asks_once(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        ask_first_batch(world.loop(state, bench))
+        ask_first_batch(world.loop(state, bench))
+        assert len(state.rounds()) == len(bench.served) == 1
+
+
+def test_a_turn_before_the_start_says_what_to_do(world: World) -> None:
+    with world.state() as state, pytest.raises(BadInput, match="loop start"):
+        step(world.loop(state, Bench()))
+
+
+def test_an_unfinished_batch_waits_and_changes_nothing(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world, n=44)  # of 50; 45 would be 90 %
+        report = step(loop)
+        assert (report.action, report.outstanding) == ("waiting", 6)
+        assert len(state.rounds()) == len(bench.served) == 1
+        label_batch(bench, world, n=45)
+        assert step(loop).action == "pushed"
+
+
+def test_now_judges_an_unfinished_batch_and_asks_what_is_left_of_the_random_stream_again(
+    world: World,
+) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world, n=30)
+        left = [s.task_id for s in bench.served[0][1]][30:]
+        report = step(loop, force=True)
+        assert report.action == "pushed"
+        again = {s.task_id for s in bench.served[1][1] if s.probabilities is None}
+        assert set(left) <= again
+
+
+def test_every_later_batch_is_half_random_and_random_images_carry_no_suggestion(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world)
+        report = step(loop)
+        assert report.batch is not None
+        assert (report.batch.random, report.batch.active) == (25, 25)
+        picks = state.rounds()[1].picks
+        shown = [s.probabilities for s in bench.served[1][1]]
+        assert [p is None for p in shown] == [pick.stream == "random" for pick in picks]
+        by_id = {i.item: i for i in world.items}
+        assert all(by_id[pick.item].stream == pick.stream for pick in picks)
+
+
+def test_an_item_is_never_asked_twice_once_it_is_answered(world: World) -> None:
+    with world.state() as state:
+        loop = world.loop(state, settings=world.settings(stop="target = 0.91\nevidence = \"certified\"\ntolerance = 0.0\nbudget = 400"))
+        ask_first_batch(loop)
+        while step(loop).verdict == "CONTINUE":
+            pass
+        asked = [item for batch in batches(state) for item in batch]
+        assert len(asked) == len(set(asked)) == 400
+
+
+def test_scores_are_written_down_before_the_labels_exist(world: World) -> None:
+    """The certificate reads each random image's score by the probe that had not seen its label."""
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world)
+        step(loop)
+        scores = state.rounds()[1].scores.copy()
+        assert np.isfinite(scores).all()
+        label_batch(bench, world)
+        step(loop)
+        np.testing.assert_array_equal(state.rounds()[1].scores, scores)
+        for k, finding in enumerate(FINDINGS):
+            (asked,) = read_book(loop).asked[finding]  # the first batch has no scores, the third no labels
+            random = [rank for rank, pick in enumerate(state.rounds()[1].picks) if pick.stream == "random"]
+            np.testing.assert_array_equal(asked.scores, scores[random, k])
+
+
+def test_the_certificate_reads_a_round_only_up_to_its_first_unanswered_image(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world)
+        step(loop)
+        picks = state.rounds()[1].picks
+        random = [pick.item for pick in picks if pick.stream == "random"]
+        for item in random[:4] + random[5:]:
+            bench.answer(world.task_of[item], world.answers[world.task_of[item]])
+        step(loop)
+        assert len(read_book(loop).asked[FINDINGS[0]][0].y) == 4
+
+
+def test_a_corrected_label_trains_the_next_probe(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        asked = label_batch(bench, world)
+        step(loop)
+        wrong = {name: 1.0 - value for name, value in world.answers[asked[0]].items()}
+        bench.answer(asked[0], wrong)
+        step(loop)
+        book = read_book(loop)
+        row = book.items.index(f"{asked[0]:032x}")
+        assert book.y[row].tolist() == list(wrong.values())
+
+
+def test_a_withdrawn_label_no_longer_trains(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        asked = label_batch(bench, world)
+        step(loop)
+        bench.withdraw(asked[0])
+        step(loop)
+        assert f"{asked[0]:032x}" not in read_book(loop).items
+        assert read_book(loop).random_next[0] == f"{asked[0]:032x}"
+
+
+def test_a_skipped_image_counts_as_answered_and_is_shown(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        for n, suggestion in enumerate(bench.served[0][1]):
+            bench.answer(suggestion.task_id, world.answers[suggestion.task_id], skipped=n < 3)
+        report = step(loop)
+        assert report.action == "pushed"
+        assert (report.labels.skipped, report.labels.total) == (3, 47)
+
+
+def test_labels_that_nobody_asked_for_train_but_never_count_as_random(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world)
+        later = [i for i in world.items if i.stream == "random"][-1]
+        bench.answer(world.task_of[later.item], world.answers[world.task_of[later.item]])
+        step(loop)
+        book = read_book(loop)
+        assert book.count.unasked == 1
+        assert not book.is_random[book.items.index(later.item)]
+        assert later.item not in book.random_next
+
+
+def test_other_images_of_a_random_patient_are_set_aside(tmp_path: Path) -> None:
+    world = World(tmp_path, images_a_patient=2)
+    bench = Bench()
+    with world.state() as state:
+        spare = next(i for i in world.items if i.stream == "spare")
+        state.add_tasks(
+            {spare.item: world.task_of[spare.item]}, datetime.fromisoformat("2020-01-01T00:00:00Z")
+        )
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world)
+        bench.answer(world.task_of[spare.item], world.answers[world.task_of[spare.item]])
+        report = step(loop)
+        assert report.labels.set_aside == 1
+        assert spare.item not in read_book(loop).items
+
+
+def test_the_same_labels_give_the_same_batches(world: World) -> None:
+    told = []
+    for _ in range(2):
+        with world.state() as state:
+            loop = world.loop(state, settings=world.settings(stop="target = 0.91\nevidence = \"certified\"\ntolerance = 0.0\nbudget = 200"))
+            ask_first_batch(loop)
+            while (report := step(loop)).verdict == "CONTINUE":
+                pass
+            told.append((batches(state), {n: f.auc for n, f in report.findings.items()}))
+    assert told[0] == told[1]
+
+
+def test_an_easy_target_is_called_likely_and_the_project_stops(world: World) -> None:
+    with world.state() as state:
+        loop = world.loop(state, settings=world.settings(stop="target = 0.75\nbudget = 500"))
+        ask_first_batch(loop)
+        while (report := step(loop)).verdict == "CONTINUE":
+            pass
+        assert {f.verdict for f in report.findings.values()} <= {"LIKELY REACHED", "CERTIFIED"}
+        assert report.labels.total < 500
+
+
+def test_a_stopped_project_says_the_same_again_until_a_label_changes(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench, world.settings(stop="target = 0.9\nbudget = 50"))
+        ask_first_batch(loop)
+        asked = label_batch(bench, world)
+        first = step(loop)
+        assert first.verdict == "STOP"
+        assert step(loop).to_json() == first.to_json()
+        assert len(state.reports()) == 2  # the first batch and the stop
+        bench.withdraw(asked[0])
+        assert step(loop).labels.total == 49
+
+
+def test_a_rehearsal_changes_nothing(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world)
+        report = rehearse(loop)
+        assert report.action == "pushed (dry run)"
+        assert len(state.rounds()) == len(bench.served) == 1
+        assert state.watermark() is None
+        assert step(loop).batch == report.batch
+
+
+def test_a_changed_target_is_stored_as_an_amendment_and_shown(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world)
+        report = step(replace(loop, settings=world.settings(stop="target = 0.7")))
+        assert len(report.amendments) == 1
+        assert "target" in report.amendments[0]
+
+
+class Died(BaseException):
+    """The process ended here."""
+
+
+def dying(method: Callable[..., Any], before: bool) -> Callable[..., Any]:
+    def call(*args: Any, **named: Any) -> Any:
+        if before:
+            raise Died
+        method(*args, **named)
+        raise Died
+
+    return call
+
+
+class Dying:
+    """A desk whose push dies before or after it reached the annotators."""
+
+    def __init__(self, desk: Desk, before: bool) -> None:
+        self._desk, self._before = desk, before
+
+    def pull(self, since: datetime | None) -> Pull:
+        return self._desk.pull(since)
+
+    def push(self, version: str, suggestions: tuple[Suggestion, ...]) -> Receipt:
+        if not self._before:
+            self._desk.push(version, suggestions)
+        raise Died
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("where", ["save_pull", "add_round", "push", "confirm_push"])
+def test_a_turn_that_died_is_completed_by_the_next_with_the_same_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, before: bool
+) -> None:
+    world = World(tmp_path)
+
+    def labelled(name: str) -> tuple[Bench, Loop]:
+        bench = Bench()
+        loop = world.loop(world.state(str(tmp_path / name)), bench)
+        ask_first_batch(loop)
+        label_batch(bench, world)
+        return bench, loop
+
+    undisturbed, loop = labelled("undisturbed.db")
+    step(loop)
+    loop.state.close()
+
+    bench, loop = labelled("killed.db")
+    with monkeypatch.context() as patched, pytest.raises(Died):
+        if where == "push":
+            step(replace(loop, desk=Dying(bench, before)))
+        else:
+            patched.setattr(State, where, dying(getattr(State, where), before))
+            step(loop)
+    loop.state.close()
+
+    with State.open(str(tmp_path / "killed.db")) as state:
+        again = replace(loop, state=state)
+        report = step(again)
+        assert report.action in ("pushed", "completed", "waiting")
+        assert bench.served == undisturbed.served
+        assert len(state.rounds()) == 2
+        assert read_book(again).count.total == 50
+        assert step(again).action == "waiting"

@@ -1,0 +1,128 @@
+"""A small labelled world for tests of the loop: Gaussian classes with a known difficulty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from annotate.records import Label, Pull, Receipt, Suggestion, Task
+from loop.controller import Loop
+from loop.features import FeatureTable
+from loop.items import Item, draw_streams
+from loop.probe import fit_projection
+from loop.settings import Settings, load_settings
+from loop.simulate import EPOCH, Oracle, Ticks
+from loop.state import State
+
+FINDINGS = ("Effusion", "Pneumothorax")
+
+
+@dataclass
+class World:
+    """Items, features and true labels; ``loop`` opens a loop over them with any desk and state."""
+
+    folder: Path
+    n: int = 600
+    dim: int = 16
+    separation: float = 2.0
+    images_a_patient: int = 1
+    seed: int = 0
+    answers: dict[int, dict[str, float]] = field(init=False)
+    items: list[Item] = field(init=False)
+    features: FeatureTable = field(init=False)
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(self.seed)
+        y = rng.random((self.n, 2)) < (0.4, 0.2)  # (n, 2)
+        x = rng.normal(size=(self.n, self.dim))  # (n, dim)
+        x[:, :2] += self.separation * y
+        names = [f"{i:032x}" for i in range(self.n)]
+        self.answers = {i: dict(zip(FINDINGS, map(float, y[i]), strict=True)) for i in range(self.n)}
+        found = [
+            Item(name, Path(f"{name}.png"), f"patient {i // self.images_a_patient}", "active", None, {})
+            for i, name in enumerate(names)
+        ]
+        self.items = draw_streams(found, rng, self.n)
+        self.features = FeatureTable(names, x.astype(np.float32))
+        self.task_of = {name: i for i, name in enumerate(names)}
+
+    def settings(self, **sections: str) -> Settings:
+        """Settings with batch 50 and target .9, unless a section says otherwise."""
+        text = {
+            "project": f'name = "world"\nfindings = {list(FINDINGS)}',
+            "images": 'source = "."',
+            "batch": "size = 50",
+            "stop": "target = 0.9",
+        } | sections
+        path = self.folder / "loop.toml"
+        path.write_text("\n".join(f"[{name}]\n{body}" for name, body in text.items()))
+        return load_settings(path, {}, {})
+
+    def state(self, url: str = ":memory:") -> State:
+        """A new state that holds the world's items and tasks."""
+        state = State.create(url)
+        state.add_items(self.items)
+        state.add_tasks({i.item: self.task_of[i.item] for i in self.items if i.stream != "spare"}, EPOCH)
+        return state
+
+    def loop(self, state: State, desk: object | None = None, settings: Settings | None = None) -> Loop:
+        """Open a loop; the desk is an oracle that answers at once unless another is given."""
+        clock = Ticks()
+        return Loop(
+            settings or self.settings(),
+            state,
+            desk or Oracle(self.answers, clock),  # type: ignore[arg-type]
+            self.features,
+            fit_projection(self.features.read([i.item for i in self.items]), 0),
+            clock,
+        )
+
+
+class Bench:
+    """A desk with a person at it: tasks are answered when the test says so, edited, skipped or withdrawn."""
+
+    def __init__(self) -> None:
+        self.served: list[tuple[str, tuple[Suggestion, ...]]] = []
+        self._tasks: dict[int, tuple[Label, ...]] = {}
+        self._changed: dict[int, datetime] = {}
+        self._clock = Ticks()
+
+    def push(self, version: str, suggestions: tuple[Suggestion, ...]) -> Receipt:
+        if version not in [v for v, _ in self.served]:
+            self.served.append((version, tuple(suggestions)))
+        return Receipt(version, len(suggestions), tuple(s.task_id for s in suggestions), ())
+
+    def pull(self, since: datetime | None) -> Pull:
+        tasks = tuple(
+            Task(task_id, None, "", at, self._tasks[task_id])
+            for task_id, at in self._changed.items()
+            if since is None or at >= since
+        )
+        return Pull(tasks, max(self._changed.values(), default=None))
+
+    def answer(self, task_id: int, answers: dict[str, float], *, skipped: bool = False) -> None:
+        """Answer a task, or answer it anew."""
+        at = self._clock()
+        before = self._tasks.get(task_id, ())
+        created = before[0].created_at if before else at
+        label = Label(
+            task_id,
+            task_id,
+            "ann",
+            created,
+            at,
+            8.0,
+            skipped,
+            False,
+            {} if skipped else answers,
+            None,
+            f'"{at}"',
+        )
+        self._tasks[task_id], self._changed[task_id] = (label,), at
+
+    def withdraw(self, task_id: int) -> None:
+        """Delete the answer of a task."""
+        self._tasks[task_id], self._changed[task_id] = (), self._clock()

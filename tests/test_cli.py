@@ -1,0 +1,217 @@
+"""The `loop` command as its user meets it: help, statuses, messages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from readme_blocks import commands
+
+from loop.cli import main
+
+
+def run(*args: str | Path, key: str | None = "secret-key", **env: str) -> Result:
+    return CliRunner().invoke(
+        main, [str(a) for a in args], env={"LABEL_STUDIO_API_KEY": key, "LABEL_STUDIO_URL": None, **env}
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "loop.toml"
+    assert run("init", path).exit_code == 0
+    return path
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], *([*name.split()[1:], "--help"] for name, _ in commands())], ids=" ".join
+)
+def test_help_imports_nothing_heavy(args: list[str]) -> None:
+    program = (
+        "import sys\nfrom loop.cli import main\n"
+        f"main({args!r}, standalone_mode=False)\n"
+        "heavy = {'torch', 'label_studio_sdk', 'scipy', 'sklearn', 'pandas', 'numpy', 'sqlalchemy', 'matplotlib'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+
+
+def test_init_writes_a_configuration_that_can_be_read_and_never_replaces_one_silently(config: Path) -> None:
+    before = config.read_text()
+    again = run("init", config)
+    assert again.exit_code == 2
+    assert "--force" in again.output
+    assert config.read_text() == before
+
+
+def test_a_missing_configuration_says_how_to_write_one(tmp_path: Path) -> None:
+    result = run("step", "-c", tmp_path / "none.toml")
+    assert result.exit_code == 2
+    assert "loop init" in result.output
+
+
+def test_an_unknown_setting_is_refused_by_name_with_the_nearest_one(config: Path) -> None:
+    result = run("step", "-c", config, "--set", "stop.traget=0.9")
+    assert result.exit_code == 2
+    assert "traget" in result.output
+    assert "target" in result.output
+
+
+def test_a_missing_key_says_where_to_get_one(config: Path) -> None:
+    result = run("step", "-c", config, key=None)
+    assert result.exit_code == 2
+    assert "LABEL_STUDIO_API_KEY" in result.output
+
+
+def test_a_step_before_the_start_says_so(config: Path) -> None:
+    result = run("step", "-c", config, "--url", "http://127.0.0.1:9")
+    assert result.exit_code == 2
+    assert "loop start" in result.output
+
+
+def test_a_status_before_the_start_says_so(config: Path) -> None:
+    result = run("status", "-c", config)
+    assert result.exit_code == 2
+    assert "loop start" in result.output
+
+
+@pytest.fixture
+def curve(tmp_path: Path) -> Path:
+    path = tmp_path / "curve.csv"
+    n = np.array([50, 100, 200, 400, 800])
+    rows = [f"{k},{0.92 - 0.9 * k**-0.5:.4f},{30 * k**-1.0:.4f}" for k in n]
+    path.write_text("n,auc,se\n" + "\n".join(rows) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("method", ["bayes", "nls"])
+def test_a_forecast_of_a_clean_curve_finds_what_made_it(curve: Path, method: str) -> None:
+    """The curve is .92 - .9 n^-.5: at 6,400 labels .90875; .9 is reached at (.9 / .02)^2 = 2,025 labels."""
+    result = run("forecast", curve, "--at", "6400", "--target", "0.9", "--method", method, "--json")
+    assert result.exit_code == 0, result.output
+    (told,) = json.loads(result.output)["curves"]
+    assert told["at"]["6400"]["mean"] == pytest.approx(0.90875, abs=0.015)
+    low, _, high = told["labels_needed"]
+    assert low is not None
+    assert low < 2025
+    assert high is None or high > 2025
+
+
+def test_a_forecast_can_be_drawn(curve: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "curve.png"
+    result = run("forecast", curve, "--target", "0.9", "--plot", picture)
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "plateau" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("n\n50\n", "auc"),
+        ("n,auc\n50,1.3\n100,0.9\n", "1.3"),
+        ("n,auc\n0,0.7\n100,0.9\n", "0"),
+        ("n,auc\nfifty,0.7\n", "fifty"),
+        ("", "CSV"),
+    ],
+)
+def test_a_file_that_is_no_curve_is_refused_with_the_fact(tmp_path: Path, text: str, fact: str) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_text(text)
+    result = run("forecast", path, "--target", "0.9")
+    assert result.exit_code == 2
+    assert fact in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> tuple[Path, Path]:
+    rng = np.random.default_rng(0)
+    y = rng.random((400, 2)) < 0.4
+    feat = rng.normal(size=(400, 8))
+    feat[:, :2] += 2 * y
+    names = [f"image {i}.png" for i in range(400)]
+    np.savez(tmp_path / "features.npz", feat=feat.astype(np.float16), name=np.array(names))
+    rows = [
+        f"{name},p{i // 2},{int(a)},{int(b) if i % 7 else ''}"
+        for i, (name, (a, b)) in enumerate(zip(names, y, strict=True))
+    ]
+    (tmp_path / "labels.csv").write_text("file,patient,effusion,mass\n" + "\n".join(rows) + "\n")
+    return tmp_path / "features.npz", tmp_path / "labels.csv"
+
+
+def test_a_simulation_tells_every_round_with_its_true_auc(archive: tuple[Path, Path]) -> None:
+    features, labels = archive
+    args = (
+        "simulate",
+        "--features",
+        features,
+        "--labels",
+        labels,
+        "--group",
+        "patient",
+        "--target",
+        "0.97",
+        "--max-labels",
+        "150",
+        "--json",
+    )
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.output)
+    assert [r["labels"] for r in told["rounds"]] == [50, 100, 150]
+    assert told["verdict"] == told["rounds"][-1]["verdict"] == "STOP"
+    last = told["rounds"][-1]["findings"]
+    assert set(last) == {"effusion", "mass"}
+    assert {"positives", "auc", "auc_low", "auc_high", "forecast", "verdict", "true_auc"} <= set(
+        last["effusion"]
+    )
+    assert last["effusion"]["auc_low"] < last["effusion"]["auc"] < last["effusion"]["auc_high"]
+    assert run(*args).output == result.output
+
+
+def test_several_seeds_are_summed_up(archive: tuple[Path, Path]) -> None:
+    features, labels = archive
+    result = run(
+        "simulate",
+        "--features",
+        features,
+        "--labels",
+        labels,
+        "--finding",
+        "effusion",
+        "--max-labels",
+        "100",
+        "--seeds",
+        "2",
+        "--json",
+    )
+    told = json.loads(result.output)
+    assert [r["seed"] for r in told["runs"]] == [0, 1]
+    assert told["summary"]["seeds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "fact"),
+    [
+        ("--finding", "hernia", "hernia"),
+        ("--group", "person", "person"),
+        ("--strategy", "guess", "guess"),
+        ("--target", "1.5", "1.5"),
+    ],
+)
+def test_a_simulation_refuses_what_is_not_there(
+    archive: tuple[Path, Path], flag: str, value: str, fact: str
+) -> None:
+    features, labels = archive
+    result = run("simulate", "--features", features, "--labels", labels, flag, value)
+    assert result.exit_code == 2
+    assert fact in result.output
+    assert "Traceback" not in result.output
