@@ -7,27 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
-from forecasting.certificate import START, Evidence, Price, price
-from forecasting.words import (
-    auc_text,
-    count_text,
-    counted,
-    interval_text,
-    level_text,
-    listed,
-    probability_text,
-    range_text,
+from forecasting.certificate import Evidence, Price
+from forecasting.reasons import (
+    LEVEL,
+    say_certificate,
+    say_labels_needed,
+    say_no_forecast_yet,
+    say_now,
+    say_price,
+    say_too_few,
+    say_what_is_missing,
 )
+from forecasting.words import auc_text, counted, interval_text, listed, probability_text
 
 if TYPE_CHECKING:
     from forecasting.powerlaw import Forecast
-
-LEVEL = 0.9  # of the intervals of AUC that are told
-LABELS_LEVEL = 0.8  # of the ranges of labels needed
 
 
 class Verdict(StrEnum):
@@ -117,26 +115,26 @@ def decide_finding(
         price: What certifying still costs; None if nobody can say.
         rules: Target and levels.
     """
-    cost = _say_price(evidence, price, forecast, n_positive, n_negative, rules)
+    cost = say_price(evidence, price, forecast, n_positive, n_negative, rules)
     if min(n_positive, n_negative) < rules.min_class:
-        return _cannot_tell(finding, n_positive, n_negative, rules)
+        return Decision(finding, Verdict.CANNOT_TELL, *say_too_few(n_positive, n_negative, rules))
     if evidence is not None and evidence.certified:
         return Decision(
             finding,
             Verdict.CERTIFIED,
-            f"{_say_certificate(evidence, rules)}{' ' + _say_now(forecast, rules) if forecast else ''}",
+            f"{say_certificate(evidence, rules)}{' ' + say_now(forecast, rules) if forecast else ''}",
             "This finding needs no more labels. To certify the very model that is released, freeze it and run "
             "the certificate again on new random images.",
             "Certified: nothing more to pay.",
         )
     if forecast is None:
         return Decision(
-            finding, Verdict.KEEP_LABELLING, *_no_forecast_yet(n_positive, n_negative, rules), cost
+            finding, Verdict.KEEP_LABELLING, *say_no_forecast_yet(n_positive, n_negative, rules), cost
         )
 
     p_now, p_plateau = forecast.prob_reached(rules.target), forecast.prob_plateau(rules.target)
     enough = min(n_positive, n_negative) >= rules.min_stop
-    now = _say_now(forecast, rules)
+    now = say_now(forecast, rules)
     if p_now >= rules.p_stop and enough:
         return Decision(
             finding,
@@ -161,8 +159,8 @@ def decide_finding(
     return Decision(
         finding,
         Verdict.KEEP_LABELLING,
-        now + _why_not_yet(p_now, p_plateau, n_positive, n_negative, rules),
-        _say_labels(forecast, p_plateau, rules),
+        now + say_what_is_missing(p_now, p_plateau, n_positive, n_negative, rules),
+        say_labels_needed(forecast, p_plateau, rules),
         cost,
     )
 
@@ -279,139 +277,3 @@ def _say_open(still_open: Sequence[Decision]) -> str:
 
 def _say_rest(under: Sequence[Decision], still_open: Sequence[Decision]) -> str:
     return _say_reached([d for d in under if d not in still_open])
-
-
-def _say_now(forecast: Forecast, rules: Rules) -> str:
-    now = forecast.auc(forecast.n, LEVEL)
-    return (
-        f"AUC {auc_text(now.mean)} now ({interval_text(now.low, now.high, now.level)}); target "
-        f"{auc_text(rules.target)} is reached with probability {probability_text(forecast.prob_reached(rules.target))}."
-    )
-
-
-def _say_certificate(evidence: Evidence, rules: Rules) -> str:
-    hidden = (
-        f" {counted(evidence.n_unknown, 'random image')} without an answer took no part; leaving out hard ones flatters."
-        if evidence.n_unknown
-        else ""
-    )
-    return (
-        f"At {level_text(1 - rules.alpha)} confidence, however often one looked, a model of this project has an AUC above "
-        f"{auc_text(evidence.tested)} (target {auc_text(rules.target)} less the tolerance of "
-        f"{auc_text(rules.tolerance)}) on images like the random stream's, by these readers' labels: "
-        f"{counted(evidence.n_positive, 'positive')} and {counted(evidence.n_negative, 'negative')}, scored before "
-        f"they were labelled.{hidden}"
-    )
-
-
-def _cannot_tell(finding: str, n_positive: int, n_negative: int, rules: Rules) -> Decision:
-    kind, seen = ("positive", n_positive) if n_positive <= n_negative else ("negative", n_negative)
-    missing = rules.min_class - seen
-    total = n_positive + n_negative
-    outlook = (
-        f"at the present rate of {counted(seen, kind)} in {counted(total, 'label')} that takes about "
-        f"{count_text(missing * total / seen)} more labels"
-        if seen
-        else f"none was seen in {counted(total, 'label')}, so nobody can say how many labels that takes"
-    )
-    return Decision(
-        finding,
-        Verdict.CANNOT_TELL,
-        f"Only {counted(n_positive, 'positive')} and {counted(n_negative, 'negative')} are known; with fewer than "
-        f"{rules.min_class} of each nobody can forecast an AUC.",
-        f"Keep labelling: {counted(missing, kind)} more needed; {outlook}.",
-        f"No price can be told before {rules.min_class} positives and {rules.min_class} negatives are known.",
-    )
-
-
-def _no_forecast_yet(n_positive: int, n_negative: int, rules: Rules) -> tuple[str, str]:
-    total = n_positive + n_negative
-    known = f"{counted(total, 'label')} known ({counted(n_positive, 'positive')}, {counted(n_negative, 'negative')})"
-    if total < rules.forecast_from:
-        return (
-            f"{known}; the forecast starts at {counted(rules.forecast_from, 'label')}.",
-            f"Keep labelling: {counted(rules.forecast_from - total, 'label')} more until the first forecast.",
-        )
-    return (
-        f"{known}; no forecast could be made of them yet.",
-        "Keep labelling; the forecast needs both classes among several patients.",
-    )
-
-
-def _why_not_yet(p_now: float, p_plateau: float, n_positive: int, n_negative: int, rules: Rules) -> str:
-    """What stands between these probabilities and a stop, if it is the number of positives or negatives."""
-    kind, seen = ("positive", n_positive) if n_positive <= n_negative else ("negative", n_negative)
-    few = f"only {counted(seen, kind)} known, and {rules.min_stop} are needed before that counts."
-    if p_now >= rules.p_stop:
-        return f" But {few}"
-    if p_plateau <= rules.p_futile:
-        return f" It looks out of reach (probability {probability_text(p_plateau)} with labels without end), but {few}"
-    return ""
-
-
-def _say_labels(forecast: Forecast, p_plateau: float, rules: Rules) -> str:
-    needed = forecast.labels_needed(rules.target, LABELS_LEVEL)
-    low, high = max(needed.low - forecast.n, 0.0), max(needed.high - forecast.n, 0.0)
-    level = level_text(needed.level)
-    if math.isinf(low):
-        return (
-            f"Keep labelling for now: no limit is visible to the labels needed ({level} range), and the target is ever "
-            f"reached with probability {probability_text(p_plateau)}. Consider another encoder or a lower target."
-        )
-    if math.isinf(high):
-        return (
-            f"Keep labelling: at least {count_text(low)} more labels are needed, with no upper limit visible ({level} "
-            f"range); the target is ever reached with probability {probability_text(p_plateau)}."
-        )
-    if high < 1:
-        return (
-            f"Keep labelling: the curve is at the target ({level} range), and more labels will make it surer."
-        )
-    return f"Keep labelling: {range_text(low, high)} more labels are needed ({level} range)."
-
-
-def _say_price(
-    evidence: Evidence | None,
-    cost: Price | None,
-    forecast: Forecast | None,
-    n_positive: int,
-    n_negative: int,
-    rules: Rules,
-) -> str:
-    if evidence is None:
-        return "The certificate is not run, so it has no price."
-    if cost is None or forecast is None:
-        return "What certifying costs can be told once there is a forecast."
-    tested = auc_text(evidence.tested)
-    prevalence = (n_positive + 0.5) / (n_positive + n_negative + 1)
-    if 0 < cost.positives < math.inf:
-        prevalence = cost.positives / cost.labels
-    auc_now = forecast.auc(forecast.n, LEVEL).mean
-    wider = 2 * rules.tolerance
-    from_start = replace(evidence, log_e=0.0, certified=False, path=(), log_capital=START)
-    here = price(from_start, auc_now, prevalence)
-    there = price(replace(from_start, tested=rules.target - wider), auc_now, prevalence)
-    if math.isinf(cost.positives):
-        if auc_now <= evidence.tested:
-            said = f"Certifying is not in sight: AUC {auc_text(auc_now)} now is not above the tested {tested}"
-        else:
-            said = (
-                f"Certifying is not in sight: AUC {auc_text(auc_now)} now is hardly above the tested {tested}"
-            )
-        if math.isfinite(there.positives):
-            said += (
-                f"; a tolerance of {auc_text(wider, 2)} instead of {auc_text(rules.tolerance, 2)} would need about "
-                f"{count_text(there.positives)} positives, {count_text(there.labels)} random labels, from the start"
-            )
-        return f"{said}."
-    said = (
-        f"Certifying AUC {tested} needs about {count_text(cost.positives)} more positives, "
-        f"{count_text(cost.labels)} labels of the random stream"
-    )
-    if rules.tolerance > 0 and there.positives < 0.9 * here.positives:
-        share = level_text(round(there.positives / here.positives, 2))
-        said += (
-            f"; a tolerance of {auc_text(wider, 2)} instead of {auc_text(rules.tolerance, 2)} brings the whole price "
-            f"down to {share}"
-        )
-    return f"{said}."

@@ -38,6 +38,14 @@ class Archive:
     labels: LabelTable
     features: NDArray[np.float32]
 
+    def rows(self, chosen: NDArray[np.intp]) -> Archive:
+        """The archive of some of the images."""
+        held = self.labels
+        names = tuple(held.names[row] for row in chosen)
+        return Archive(
+            LabelTable(names, held.y[chosen], held.patients[chosen], held.findings), self.features[chosen]
+        )
+
 
 def read_labels(path: Path, group: str | None, findings: Sequence[str] = ()) -> LabelTable:
     """Read a CSV with a ``file`` or ``name`` column and one column a finding (1, 0 or empty).

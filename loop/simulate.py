@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from annotate.records import Label, Pull, Receipt, Suggestion, Task
-from forecasting.auc import estimate_auc
-from forecasting.errors import TooFewLabels
 from loop.archive import Archive, read_archive
 from loop.controller import Loop, ask_first_batch, project_pool, step
 from loop.features import FeatureTable
@@ -125,7 +124,7 @@ def simulate(archive: Archive, settings: Settings, test_fraction: float) -> dict
     known = archive.labels
     rng = np.random.default_rng([settings.project.seed, 0])
     is_test = draw_test(known.patients, test_fraction, rng)  # (n,)
-    pool = np.flatnonzero(~is_test)
+    pool, test = np.flatnonzero(~is_test), archive.rows(np.flatnonzero(is_test))
     names = [known.names[i] for i in pool]
     items = [
         Item(known.names[i], Path(known.names[i]), str(known.patients[i]), "active", None, {}) for i in pool
@@ -142,9 +141,7 @@ def simulate(archive: Archive, settings: Settings, test_fraction: float) -> dict
         rounds = []
         while not rounds or rounds[-1]["verdict"] == "CONTINUE":
             report = step(loop)
-            true_auc = measure_probe(
-                archive.features[is_test], known.y[is_test], known.findings, state.probe()
-            )
+            true_auc = measure_probe(test, state.probe())
             rounds.append(_tell(report, true_auc))
     return {
         "project": settings.project.name,
@@ -202,29 +199,33 @@ def draw_test(patients: NDArray[np.str_], fraction: float, rng: np.random.Genera
     return np.isin(patients, rng.permutation(unique)[: round(fraction * len(unique))])
 
 
-def measure_probe(
-    features: NDArray[np.float32], y: NDArray[np.float64], findings: Sequence[str], stored: bytes | None
-) -> dict[str, float | None]:
-    """AUC of a stored probe on images it never saw.
+def measure_probe(test: Archive, stored: bytes | None) -> dict[str, float | None]:
+    """AUC of a stored probe on patients it never saw.
+
+    Each patient counts once, however many images there are: an image weighs one over its patient's number of
+    images. This is the population of the random stream, which asks one random image a patient.
 
     Args:
-        features: Their embeddings, shape ``(n, d)``.
-        y: Their labels, shape ``(n, K)``.
-        findings: K names.
+        test: Labelled images of these patients.
         stored: The probe, as the state keeps it.
 
     Returns:
         AUC per finding; None where the probe or the images have too few of a class.
     """
-    if stored is None or not len(features):
-        return dict.fromkeys(findings)
-    proba = Probe.from_bytes(stored).predict(features)  # (n, K)
+    known = test.labels
+    if stored is None or not known.names:
+        return dict.fromkeys(known.findings)
+    proba = Probe.from_bytes(stored).predict(test.features)  # (n, K)
+    _, patient, images = np.unique(known.patients, return_inverse=True, return_counts=True)
+    weight = 1.0 / images[patient]  # (n,)
     measured: dict[str, float | None] = {}
-    for k, name in enumerate(findings):
-        try:
-            measured[name] = None if np.isnan(proba[:, k]).any() else estimate_auc(y[:, k], proba[:, k]).auc
-        except TooFewLabels:
-            measured[name] = None
+    for k, name in enumerate(known.findings):
+        there = ~np.isnan(known.y[:, k]) & ~np.isnan(proba[:, k])
+        y = known.y[there, k]
+        enough = min((y == 1).sum(), (y == 0).sum()) >= 2
+        measured[name] = (
+            float(roc_auc_score(y, proba[there, k], sample_weight=weight[there])) if enough else None
+        )
     return measured
 
 

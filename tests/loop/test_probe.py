@@ -276,7 +276,7 @@ def test_labels_of_one_patient_leave_nothing_to_compare() -> None:
 
 def test_a_scorer_trains_on_the_masked_items_only_and_scores_all() -> None:
     """scikit-learn's LogisticRegression on each mask; labels outside of it play no part."""
-    features, y, patients = world(70, 90, 1.0, seed=7, n_findings=2)
+    features, y, _ = world(70, 90, 1.0, seed=7, n_findings=2)
     x = fit_projection(features, 0).transform(features)
     rng = np.random.default_rng(7)
     y[rng.random(y.shape) < 0.1] = np.nan

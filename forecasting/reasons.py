@@ -1,0 +1,156 @@
+"""What a verdict says to the person who pays for the labels: reasons, remedies, prices as sentences."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from forecasting.certificate import START, Evidence, Price, price
+from forecasting.words import (
+    auc_text,
+    count_text,
+    counted,
+    interval_text,
+    level_text,
+    probability_text,
+    range_text,
+)
+
+if TYPE_CHECKING:
+    from forecasting.powerlaw import Forecast
+    from forecasting.stopping import Rules
+
+LEVEL = 0.9  # of the intervals of AUC that are told
+LABELS_LEVEL = 0.8  # of the ranges of labels needed
+
+
+def say_now(forecast: Forecast, rules: Rules) -> str:
+    now = forecast.auc(forecast.n, LEVEL)
+    return (
+        f"AUC {auc_text(now.mean)} now ({interval_text(now.low, now.high, now.level)}); target "
+        f"{auc_text(rules.target)} is reached with probability {probability_text(forecast.prob_reached(rules.target))}."
+    )
+
+
+def say_certificate(evidence: Evidence, rules: Rules) -> str:
+    hidden = (
+        f" {counted(evidence.n_unknown, 'random image')} without an answer took no part; leaving out hard ones flatters."
+        if evidence.n_unknown
+        else ""
+    )
+    return (
+        f"At {level_text(1 - rules.alpha)} confidence, however often one looked, a model of this project has an AUC above "
+        f"{auc_text(evidence.tested)} (target {auc_text(rules.target)} less the tolerance of "
+        f"{auc_text(rules.tolerance)}) on images like the random stream's, by these readers' labels: "
+        f"{counted(evidence.n_positive, 'positive')} and {counted(evidence.n_negative, 'negative')}, scored before "
+        f"they were labelled.{hidden}"
+    )
+
+
+def say_too_few(n_positive: int, n_negative: int, rules: Rules) -> tuple[str, str, str]:
+    kind, seen = ("positive", n_positive) if n_positive <= n_negative else ("negative", n_negative)
+    missing = rules.min_class - seen
+    total = n_positive + n_negative
+    outlook = (
+        f"at the present rate of {counted(seen, kind)} in {counted(total, 'label')} that takes about "
+        f"{count_text(missing * total / seen)} more labels"
+        if seen
+        else f"none was seen in {counted(total, 'label')}, so nobody can say how many labels that takes"
+    )
+    return (
+        f"Only {counted(n_positive, 'positive')} and {counted(n_negative, 'negative')} are known; with fewer than "
+        f"{rules.min_class} of each nobody can forecast an AUC.",
+        f"Keep labelling: {counted(missing, kind)} more needed; {outlook}.",
+        f"No price can be told before {rules.min_class} positives and {rules.min_class} negatives are known.",
+    )
+
+
+def say_no_forecast_yet(n_positive: int, n_negative: int, rules: Rules) -> tuple[str, str]:
+    total = n_positive + n_negative
+    known = f"{counted(total, 'label')} known ({counted(n_positive, 'positive')}, {counted(n_negative, 'negative')})"
+    if total < rules.forecast_from:
+        return (
+            f"{known}; the forecast starts at {counted(rules.forecast_from, 'label')}.",
+            f"Keep labelling: {counted(rules.forecast_from - total, 'label')} more until the first forecast.",
+        )
+    return (
+        f"{known}; no forecast could be made of them yet.",
+        "Keep labelling; the forecast needs both classes among several patients.",
+    )
+
+
+def say_what_is_missing(
+    p_now: float, p_plateau: float, n_positive: int, n_negative: int, rules: Rules
+) -> str:
+    """What stands between these probabilities and a stop, if it is the number of positives or negatives."""
+    kind, seen = ("positive", n_positive) if n_positive <= n_negative else ("negative", n_negative)
+    few = f"only {counted(seen, kind)} known, and {rules.min_stop} are needed before that counts."
+    if p_now >= rules.p_stop:
+        return f" But {few}"
+    if p_plateau <= rules.p_futile:
+        return f" It looks out of reach (probability {probability_text(p_plateau)} with labels without end), but {few}"
+    return ""
+
+
+def say_labels_needed(forecast: Forecast, p_plateau: float, rules: Rules) -> str:
+    needed = forecast.labels_needed(rules.target, LABELS_LEVEL)
+    low, high = max(needed.low - forecast.n, 0.0), max(needed.high - forecast.n, 0.0)
+    level = level_text(needed.level)
+    if math.isinf(low):
+        return (
+            f"Keep labelling for now: no limit is visible to the labels needed ({level} range), and the target is ever "
+            f"reached with probability {probability_text(p_plateau)}. Consider another encoder or a lower target."
+        )
+    if math.isinf(high):
+        return (
+            f"Keep labelling: at least {count_text(low)} more labels are needed, with no upper limit visible ({level} "
+            f"range); the target is ever reached with probability {probability_text(p_plateau)}."
+        )
+    if high < 1:
+        return (
+            f"Keep labelling: the curve is at the target ({level} range), and more labels will make it surer."
+        )
+    return f"Keep labelling: {range_text(low, high)} more labels are needed ({level} range)."
+
+
+def say_price(
+    evidence: Evidence | None,
+    cost: Price | None,
+    forecast: Forecast | None,
+    n_positive: int,
+    n_negative: int,
+    rules: Rules,
+) -> str:
+    if evidence is None:
+        return "The certificate is not run, so it has no price."
+    if cost is None or forecast is None:
+        return "What certifying costs can be told once there is a forecast."
+    prevalence = cost.positives / cost.labels if 0 < cost.positives < math.inf else None
+    if prevalence is None:
+        prevalence = (n_positive + 0.5) / (n_positive + n_negative + 1)
+    auc_now = forecast.auc(forecast.n, LEVEL).mean
+    wider = 2 * rules.tolerance
+    start = replace(evidence, log_e=0.0, certified=False, path=(), log_capital=START)
+    here = price(start, auc_now, prevalence)
+    there = price(replace(start, tested=rules.target - wider), auc_now, prevalence)
+    tested = auc_text(evidence.tested)
+    widened = f"a tolerance of {auc_text(wider, 2)} instead of {auc_text(rules.tolerance, 2)}"
+
+    if math.isinf(cost.positives):
+        above = "not" if auc_now <= evidence.tested else "hardly"
+        said = f"Certifying is not in sight: AUC {auc_text(auc_now)} now is {above} above the tested {tested}"
+        if math.isfinite(there.positives):
+            said += (
+                f"; {widened} would need about {count_text(there.positives)} positives, "
+                f"{count_text(there.labels)} labels of the random stream, from the start"
+            )
+    else:
+        said = (
+            f"Certifying AUC {tested} needs about {count_text(cost.positives)} more positives, "
+            f"{count_text(cost.labels)} labels of the random stream"
+        )
+        if there.positives < 0.9 * here.positives:
+            share = level_text(round(there.positives / here.positives, 2))
+            said += f"; {widened} brings the whole price down to {share}"
+    return f"{said}."
