@@ -65,6 +65,19 @@ def test_a_column_is_what_scikit_learn_finds(
     assert roc_auc_score(truth, proba(fit, more)[:, 0]) == pytest.approx(theirs, abs=1e-3)
 
 
+@pytest.mark.parametrize("seed", [11, 32, 37])
+def test_features_with_wild_outliers_converge(seed: int) -> None:
+    """Worlds in which a whole Newton step overshoots so far that only a line search comes back."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(80, 10))
+    x[rng.random((80, 10)) < 0.1] *= 20
+    y = (rng.permutation(80) < 2).astype(float)
+    fit = fit_logistic(5 * x, y[:, None], np.array([1.0]))
+    assert fit.decrement[0] <= TOLERANCE
+    reference = LogisticRegression(C=1.0, tol=1e-9, max_iter=100_000).fit(5 * x, y)
+    np.testing.assert_allclose(proba(fit, 5 * x)[:, 0], reference.predict_proba(5 * x)[:, 1], atol=1e-3)
+
+
 def test_at_the_solution_the_gradient_vanishes() -> None:
     x, y, _ = world(200, 30, 0.3, 1.0, seed=1)
     fit = fit_logistic(x, y[:, None], np.array([0.1]), tolerance=1e-9)

@@ -217,10 +217,17 @@ def test_bytes_that_are_no_probe_are_refused(stored: bytes) -> None:
 
 
 def test_the_strength_is_the_one_that_a_plain_loop_over_scikit_learn_chooses() -> None:
-    """Out-of-fold log loss by LogisticRegression, fold by fold, then the one-standard-error rule."""
-    features, y, patients = world(120, 30, 1.2, seed=3)
-    x = fit_projection(features, 0).transform(features)
-    folds = assign_folds(y, patients, 5, np.random.default_rng(3))
+    """Out-of-fold log loss by LogisticRegression, fold by fold, then the one-standard-error rule.
+
+    Each patient has two images that are nearly one, so that an error which took them for two would choose
+    a weaker penalty.
+    """
+    rng = np.random.default_rng(0)
+    y = np.repeat((rng.random((60, 1)) < 0.4).astype(float), 2, axis=0)
+    x = np.repeat(rng.normal(size=(60, 30)), 2, axis=0) + 0.1 * rng.normal(size=(120, 30))
+    x[:, :1] += 1.2 * y
+    patients = np.repeat([f"patient {i}" for i in range(60)], 2)
+    folds = assign_folds(y, patients, 5, np.random.default_rng(0))
     loss = np.empty((120, len(STRENGTHS)))
     for s, strength in enumerate(STRENGTHS):
         for f in range(5):
@@ -228,11 +235,15 @@ def test_the_strength_is_the_one_that_a_plain_loop_over_scikit_learn_chooses() -
             head = LogisticRegression(C=strength, tol=1e-8, max_iter=10_000).fit(x[~out], y[~out, 0])
             p = head.predict_proba(x[out])[:, 1]
             loss[out, s] = [log_loss([a], [b], labels=[0, 1]) for a, b in zip(y[out, 0], p, strict=True)]
-    by_patient = loss.reshape(60, 2, -1).sum(axis=1)  # (60, S): two images each
-    worse = by_patient - by_patient[:, [by_patient.sum(axis=0).argmin()]]
-    within = worse.mean(axis=0) <= worse.std(axis=0) / np.sqrt(60)
-    assert 0 < within.argmax() < len(STRENGTHS) - 1  # a choice, not an end of the grid
-    assert choose_strengths(x, y, patients, np.random.default_rng(3)) == STRENGTHS[within.argmax()]
+
+    def simplest(losses: Array) -> float:
+        worse = losses - losses[:, [losses.sum(axis=0).argmin()]]
+        within = worse.mean(axis=0) <= worse.std(axis=0) / np.sqrt(len(worse))
+        return float(STRENGTHS[np.flatnonzero(within)[0]])
+
+    by_patient = simplest(loss.reshape(60, 2, -1).sum(axis=1))
+    assert STRENGTHS[0] < by_patient < simplest(loss)
+    assert choose_strengths(x, y, patients, np.random.default_rng(0)) == [by_patient]
 
 
 def test_noise_asks_for_the_strongest_penalty_and_signal_for_a_weaker_one() -> None:
@@ -257,16 +268,19 @@ def test_patients_never_span_a_fold_so_copies_of_an_image_do_not_flatter() -> No
     assert by_image > by_patient
 
 
-def test_a_finding_with_few_of_a_class_takes_the_strength_of_all_together() -> None:
+def test_a_finding_with_few_of_a_class_takes_the_strength_of_all_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Alone, its noise asks for the strongest penalty; a far commoner finding says otherwise."""
     features, y, patients = world(300, 20, 3.0, seed=6, n_findings=2)
     x = fit_projection(features, 0).transform(features)
     y[:, 1] = 0.0
-    y[np.random.default_rng(6).choice(300, 8, replace=False), 1] = 1.0
-    alone = choose_strengths(x, y[:, 1:], patients, np.random.default_rng(0))
+    y[np.random.default_rng(1).choice(300, 9, replace=False), 1] = 1.0
     together = choose_strengths(x, y, patients, np.random.default_rng(0))
-    assert alone[0] == STRENGTHS[0]
-    assert together[1] > alone[0]
+    monkeypatch.setattr("loop.probe.MIN_OWN", 9)
+    own = choose_strengths(x, y, patients, np.random.default_rng(0))
+    assert own[0] == together[0]
+    assert own[1] == STRENGTHS[0] < together[1]
 
 
 def test_labels_of_one_patient_leave_nothing_to_compare() -> None:

@@ -33,7 +33,7 @@ def ask(strategy: str, size: int, proba: Array, *, seed: int = 0, **others: Any)
     """A batch of the active part alone, one image a patient, unless told otherwise."""
     m, n_findings = proba.shape
     items = [f"item {i:04d}" for i in range(m)]
-    given = {
+    given: dict[str, Any] = {
         "random_share": 0.0,
         "random_next": (),
         "active_items": items,
@@ -169,7 +169,7 @@ def test_the_strategy_called_random_draws_the_whole_active_part_uniformly() -> N
     """2,000 batches of 5 from 20; 5 binomial standard deviations."""
     chosen: Counter[str] = Counter()
     for seed in range(2_000):
-        picks = ask("random", 5, np.linspace(0, 1, 20)[:, None], seed=seed)
+        picks = ask("random", 5, np.full((20, 1), 0.3), seed=seed)
         assert {p.inclusion_probability for p in picks} == {0.25}
         chosen.update(p.item for p in picks)
     assert len(chosen) == 20
