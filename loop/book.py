@@ -107,7 +107,7 @@ def keep_book(
         y=y,
         patients=np.array([by_id[i].patient for i in trained], dtype=np.str_),
         is_random=np.array([s == "random" for s in streams], dtype=np.bool_),
-        asked={name: _asked(rounds, answers, name, k) for k, name in enumerate(findings)},
+        asked={name: _asked(rounds, answers, name) for name in findings},
         outstanding=tuple(p.item for p in last.picks if p.item not in answers) if last else (),
         batch_size=len(last.picks) if last else 0,
         random_next=_random_next(items, first_asked, answers, tasks),
@@ -150,7 +150,7 @@ def _random_next(
 
 
 def _asked(
-    rounds: Sequence[Round], answers: Mapping[str, Mapping[str, float]], finding: str, k: int
+    rounds: Sequence[Round], answers: Mapping[str, Mapping[str, float]], finding: str
 ) -> tuple[Asked, ...]:
     """Cut each round's random images at the first one that nobody answered while it lasted.
 
@@ -164,7 +164,7 @@ def _asked(
         scores: list[float] = []
         random = [
             (p.item, s)
-            for p, s in zip(round_.picks, round_.scores[:, k], strict=True)
+            for p, s in zip(round_.picks, round_.scores_of(finding), strict=True)
             if p.stream == "random"
         ]
         for item, score in random:

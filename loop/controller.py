@@ -239,6 +239,7 @@ def _commit(
         seed=(loop.settings.project.seed, number),
         strategy=loop.settings.batch.strategy if probe is not None else "random",
         n_labels=len(book.items),
+        findings=book.findings,
         picks=tuple(picks),
         scores=scores,
         bets=dict(bets),
@@ -262,14 +263,13 @@ def _commit(
 def _push(loop: Loop, round_: Round) -> Receipt:
     """Tell the batch to the annotators; what comes from the random stream is shown without a suggestion."""
     tasks = loop.state.tasks()
-    findings = loop.settings.project.findings
     suggestions = [
         Suggestion(
             task_id=tasks[pick.item],
             rank=rank,
             probabilities=None
             if pick.stream == "random"
-            else {f: float(p) for f, p in zip(findings, score, strict=True) if p == p},
+            else {f: float(p) for f, p in zip(round_.findings, score, strict=True) if p == p},
         )
         for rank, (pick, score) in enumerate(zip(round_.picks, round_.scores, strict=True), start=1)
     ]

@@ -1,4 +1,7 @@
-"""Tables and migrations of the state. Facts are only added; the current truth is a view."""
+"""Tables and migrations of the state. Facts are only added; the current truth is a view.
+
+Times are text, ISO 8601 in UTC with microseconds, so that they sort as they follow each other.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ from collections.abc import Callable
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Connection,
     Float,
+    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -55,8 +60,8 @@ tasks = Table(
     "tasks",
     metadata,
     Column("seq", Integer, primary_key=True),
-    Column("item", String(64), nullable=False, index=True),
-    Column("task_id", Integer, nullable=False),
+    Column("item", String(64), ForeignKey("items.item"), nullable=False, index=True),
+    Column("task_id", BigInteger, nullable=False),
     Column("at", String(32), nullable=False),
     UniqueConstraint("item", "task_id"),
 )
@@ -68,12 +73,20 @@ pulls = Table(
     Column("n_tasks", Integer, nullable=False),
     Column("at", String(32), nullable=False),
 )
-annotations = Table(  # one row a version; a withdrawn annotation ends with a row that says so
+sightings = Table(  # how far a task was known at each pull that brought a later change of it
+    "sightings",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("task_id", BigInteger, nullable=False, index=True),
+    Column("updated_at", String(32), nullable=False),
+    Column("at", String(32), nullable=False),
+)
+annotation_versions = Table(  # one row a version; a withdrawn annotation ends with a row that says so
     "annotations",
     metadata,
     Column("seq", Integer, primary_key=True),
-    Column("annotation_id", Integer, nullable=False),
-    Column("task_id", Integer, nullable=False),
+    Column("annotation_id", BigInteger, nullable=False),
+    Column("task_id", BigInteger, nullable=False),
     Column("annotator", Text, nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
@@ -84,6 +97,7 @@ annotations = Table(  # one row a version; a withdrawn annotation ends with a ro
     Column("problem", Text),
     Column("raw", Text, nullable=False),
     Column("withdrawn", Boolean, nullable=False),
+    Column("late", Boolean, nullable=False),  # came after a later truth of its task: history, never current
     Column("at", String(32), nullable=False),
     Index("by_annotation", "annotation_id", "seq"),
     Index("by_task", "task_id"),
@@ -97,20 +111,21 @@ rounds = Table(
     Column("seed", JSON, nullable=False),
     Column("strategy", String(40), nullable=False),
     Column("n_labels", Integer, nullable=False),
+    Column("findings", JSON, nullable=False),  # names the columns of picks.scores
     Column("bets", JSON, nullable=False),
 )
 picks = Table(
     "picks",
     metadata,
-    Column("number", Integer, primary_key=True),
+    Column("number", Integer, ForeignKey("rounds.number"), primary_key=True),
     Column("rank", Integer, primary_key=True),
-    Column("item", String(64), nullable=False, index=True),
+    Column("item", String(64), ForeignKey("items.item"), nullable=False, index=True),
     Column("stream", String(10), nullable=False),
     Column("strategy", String(40), nullable=False),
     Column("reason", Text, nullable=False),
     Column("inclusion_probability", Float, nullable=False),
     Column("utility", Float),
-    Column("scores", JSON, nullable=False),  # one probability a finding, null where no probe existed
+    Column("scores", JSON, nullable=False),  # one probability a finding, null where no head was
     UniqueConstraint("number", "item"),
 )
 probes = Table(
@@ -124,7 +139,7 @@ pushes = Table(
     "pushes",
     metadata,
     Column("seq", Integer, primary_key=True),
-    Column("number", Integer, nullable=False, unique=True),
+    Column("number", Integer, ForeignKey("rounds.number"), nullable=False, unique=True),
     Column("version", String(120), nullable=False),
     Column("n_served", Integer, nullable=False),
     Column("warnings", JSON, nullable=False),
@@ -152,11 +167,15 @@ migrations = Table(
     Column("name", String(80), nullable=False),
 )
 
+current_annotations = annotation_versions.to_metadata(
+    MetaData(), name="current_annotations"
+)  # a view, made below
+
 CURRENT_ANNOTATIONS = """
 CREATE VIEW current_annotations AS
 SELECT * FROM annotations AS a
-WHERE NOT a.withdrawn
-  AND a.seq = (SELECT MAX(b.seq) FROM annotations AS b WHERE b.annotation_id = a.annotation_id)
+WHERE NOT a.withdrawn AND NOT a.late
+  AND a.seq = (SELECT MAX(b.seq) FROM annotations AS b WHERE b.annotation_id = a.annotation_id AND NOT b.late)
 """
 
 
@@ -166,6 +185,10 @@ def first_tables(connection: Connection) -> None:
     connection.execute(text(CURRENT_ANNOTATIONS))
 
 
-MIGRATIONS: list[tuple[str, Callable[[Connection], None]]] = [
+Migration = Callable[[Connection], None]
+
+MIGRATIONS: list[
+    tuple[str, Migration]
+] = [  # a new one goes to the end, and leaves a state that has it as it is
     ("first tables", first_tables),
 ]
