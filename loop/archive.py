@@ -64,9 +64,13 @@ def read_labels(path: Path, group: str | None, findings: Sequence[str] = ()) -> 
         raise BadInput(f"{path} cannot be read as CSV: {error}") from None
     key = next((column for column in ("file", "name") if column in table), None)
     if key is None:
-        raise BadInput(f"{path} has neither a `file` nor a `name` column; it has {', '.join(table)}.")
+        raise BadInput(
+            f"{path} has neither a `file` nor a `name` column; it has {', '.join(map(str, table))}."
+        )
     if group is not None and group not in table:
-        raise BadInput(f"{path} has no column `{group}` to group patients by; it has {', '.join(table)}.")
+        raise BadInput(
+            f"{path} has no column `{group}` to group patients by; it has {', '.join(map(str, table))}."
+        )
     doubled = table[key].duplicated()
     if doubled.any():
         raise BadInput(f"{path} names {table.loc[doubled, key].iloc[0]!r} twice; keep one row an image.")
@@ -135,11 +139,11 @@ def _find_findings(table: pd.DataFrame, key: str, group: str | None) -> tuple[st
 
 def _read_column(table: pd.DataFrame, finding: str, path: Path) -> NDArray[np.float64]:
     if finding not in table:
-        raise BadInput(f"{path} has no column `{finding}`; it has {', '.join(table)}.")
+        raise BadInput(f"{path} has no column `{finding}`; it has {', '.join(map(str, table))}.")
     values = table[finding].str.strip().str.replace(r"\.0$", "", regex=True)
     strange = ~values.isin(["0", "1", ""])
     if strange.any():
         raise BadInput(
             f"{path}: `{finding}` holds {values[strange].iloc[0]!r}; only 1, 0 and empty are labels."
         )
-    return values.map({"1": 1.0, "0": 0.0, "": np.nan}).to_numpy(dtype=np.float64)
+    return np.array([{"1": 1.0, "0": 0.0, "": np.nan}[value] for value in values])

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from forecasting.stopping import Decision, ProjectDecision, Rules, decide_finding, decide_project
 
 from forecasting.certificate import Evidence, Price, price, weigh_evidence
 from forecasting.curve import LearningCurve, estimate_curves
 from forecasting.leastsquares import fit_nls
 from forecasting.powerlaw import Forecast, fit_bayes, prob_mean_reached
+from forecasting.stopping import Decision, ProjectDecision, Rules, decide_finding, decide_project
 from loop.book import Book
 from loop.features import Features
 from loop.probe import Probe, Projection, fit_probe, make_scorer
@@ -164,7 +164,7 @@ def report_finding(
     level: float,
 ) -> FindingReport:
     """Put one finding's numbers and words side by side."""
-    told = forecast and report_forecast(forecast, rules.target, level, book.median_look_s)
+    told = None if forecast is None else report_forecast(forecast, rules.target, level, book.median_look_s)
     y = book.y[:, k]
     return FindingReport(
         target=rules.target,

@@ -25,7 +25,7 @@ class Failure(click.ClickException):
 
     def __init__(self, error: Exception, exit_code: int) -> None:
         super().__init__(str(error))
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
 
 class LoopGroup(click.Group):
@@ -379,8 +379,7 @@ def forecast(
     help="Repeat with this many seeds and sum up.",
 )
 @as_json_option
-@click.pass_context
-def simulate(ctx: click.Context, as_json: bool, seeds: int, **options: Any) -> None:
+def simulate(as_json: bool, seed: int, seeds: int, **options: Any) -> None:
     """Replay a labelled data set as if it were being annotated, without Label Studio or images.
 
     \b
@@ -391,8 +390,8 @@ def simulate(ctx: click.Context, as_json: bool, seeds: int, **options: Any) -> N
     from loop.simulate import simulate_files, sum_up
 
     runs = []
-    for seed in range(options.pop("seed"), ctx.params["seed"] + seeds):
-        runs.append(simulate_files(seed=seed, **options))
+    for each in range(seed, seed + seeds):
+        runs.append(simulate_files(seed=each, **options))
         if not as_json:
             show_simulation(runs[-1])
     if as_json:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from forecasting.plots import curve_info, draw_curves, save
 
 from forecasting.curve import LearningCurve, curve_from_points
 from forecasting.errors import BadCurve
 from forecasting.leastsquares import fit_nls
+from forecasting.plots import curve_info, draw_curves, save
 from forecasting.powerlaw import Forecast, fit_bayes
 from loop.errors import BadInput
 from loop.report import IntervalReport, as_json
@@ -91,7 +91,8 @@ def read_curves(path: Path) -> list[LearningCurve]:
                 )
             )
         except (BadCurve, ValueError) as error:
-            raise BadInput(f"{path}{f', {finding}' if finding else ''}: {error}") from None
+            where = f"{path}, {finding!s}" if finding else str(path)
+            raise BadInput(f"{where}: {error}") from None
     return curves
 
 

@@ -75,7 +75,7 @@ def read_patient_id(path: Path) -> str:
 
 def _open_dicom(path: Path) -> Image.Image:
     import pydicom
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut  # type: ignore[attr-defined]
 
     try:
         dataset = pydicom.dcmread(path)

@@ -176,7 +176,7 @@ def _read_manifest(source: Path, key: bytes) -> list[Found]:
     except (OSError, ValueError) as error:
         raise BadInput(f"{source} cannot be read as CSV: {error}") from None
     if "file" not in table:
-        raise BadInput(f"{source} has no column `file`; it has {', '.join(table)}.")
+        raise BadInput(f"{source} has no column `file`; it has {', '.join(map(str, table))}.")
     paths = [(source.parent / name) if name else None for name in table["file"].str.strip()]
     for row, path in enumerate(paths, start=2):
         if path is None or not path.is_file():

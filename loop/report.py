@@ -187,7 +187,8 @@ class StepReport:
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-ready values; what is not a finite number becomes null."""
-        return as_json(self)
+        told: dict[str, Any] = as_json(self)
+        return told
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> StepReport:

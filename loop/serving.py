@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -41,22 +41,26 @@ def address_images(
         told(done, len(items))
     delivery = settings.label_studio.delivery
     if delivery == "upload":
-        return {item: studio.upload_image(project_id, path) for item, path in shown.items()}
+        return _uploaded(studio, project_id, shown, told)
     if delivery == "url":
         return {item: _url(settings, path) for item, path in shown.items()}
     root = settings.document_root
-    for folder in sorted(_roots(shown.values(), settings)):
-        if root not in folder.parents:
-            raise BadInput(
-                f"{folder} is not below [label_studio] document_root = {root}. Label Studio serves local files only "
-                "from folders below its LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT: move one of them, or set "
-                '[label_studio] delivery = "upload".'
-            )
+    for folder in _served_folders(shown.values(), root):
         studio.ensure_local_files(project_id, folder)
     return {
         item: f"/data/local-files/?d={quote(path.relative_to(root).as_posix())}"
         for item, path in shown.items()
     }
+
+
+def _uploaded(
+    studio: Studio, project_id: int, shown: Mapping[str, Path], told: Callable[[int, int], None]
+) -> dict[str, str]:
+    addresses = {}
+    for done, (item, path) in enumerate(shown.items(), start=1):
+        addresses[item] = studio.upload_image(project_id, path)
+        told(done, len(shown))
+    return addresses
 
 
 def _rendition(item: Item, folder: Path) -> Path:
@@ -76,10 +80,15 @@ def _url(settings: Settings, path: Path) -> str:
     return f"{settings.label_studio.url_prefix.rstrip('/')}/{quote(path.relative_to(source).as_posix())}"
 
 
-def _roots(paths: Sequence[Path] | object, settings: Settings) -> set[Path]:
-    """The folders that hold the images: the source and the renditions where they suffice, else each parent."""
-    wide = [settings.images_folder, (settings.folder / "renditions").resolve()]
-    found: set[Path] = set()
-    for path in paths:  # type: ignore[attr-defined]
-        found.add(next((folder for folder in wide if folder in path.parents), path.parent))
-    return found
+def _served_folders(paths: Iterable[Path], root: Path) -> list[Path]:
+    """The folders directly below the server's document root that hold images: the fewest that Label Studio takes."""
+    found = set()
+    for path in paths:
+        if root not in path.parent.parents:
+            raise BadInput(
+                f"{path} does not lie in a folder below [label_studio] document_root = {root}. Label Studio serves "
+                "local files only from folders below its LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT: set document_root "
+                'to that folder, move the images below it, or set [label_studio] delivery = "upload".'
+            )
+        found.add(root / path.relative_to(root).parts[0])
+    return sorted(found)

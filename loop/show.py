@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
@@ -29,10 +30,10 @@ COLOURS = {
 }
 
 
-def console() -> Console:
-    """A console as wide as the terminal, or 110 columns where there is none."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=110)
+def console(quiet: bool = False) -> Console:
+    """A console as wide as the terminal, or 120 columns where there is none."""
+    found = Console(highlight=False, quiet=quiet)
+    return found if found.is_terminal else Console(highlight=False, quiet=quiet, width=120)
 
 
 class Progress:
@@ -167,10 +168,10 @@ def show_status(status: Status) -> None:
                 *map(auc_text, aucs),
             )
         out.print(table)
-    for line in status.amendments:
-        out.print(Text(f"changed since the start: {line}", style="yellow"))
-    for line in (*status.problems, *status.unreadable):
-        out.print(Text(f"left out: {line}", style="yellow"))
+    for change in status.amendments:
+        out.print(Text(f"changed since the start: {change}", style="yellow"))
+    for left_out in (*status.problems, *status.unreadable):
+        out.print(Text(f"left out: {left_out}", style="yellow"))
 
 
 def show_forecast(told: FileForecast) -> None:
@@ -227,13 +228,11 @@ def show_simulation(run: Mapping[str, Any]) -> None:
                 f"{round_['labels']:,}" if row == 0 else "",
                 name,
                 str(told["positives"]),
-                ""
-                if ahead is None
-                else f"{auc_text(told['auc'])} ({auc_text(told['auc_low'])} to {auc_text(told['auc_high'])})",
+                auc_range_text(told),
                 auc_text(told["true_auc"]),
                 "" if needed is None else range_text(needed["low"], needed["high"]),
                 "" if ahead is None else f"{ahead['p_reached']:.2f}",
-                Text(told["verdict"], style=COLOURS.get(told["verdict"], "")),
+                verdict_text(told["verdict"]),
             )
     out.print(table)
     out.print(Text.assemble((run["verdict"], COLOURS[run["verdict"]]), f": {run['reason']}"))
@@ -264,6 +263,41 @@ def show_simulations(summary: Mapping[str, Any]) -> None:
             *(str(told[key]) for key in ("likely", "likely_false", "certified", "certified_false")),
         )
     out.print(table)
+
+
+def show_demo(told: Mapping[str, Any], picture: Path) -> None:
+    """The rounds of a demo: what was forecast, and what was true."""
+    out = console()
+    names = list(told["rounds"][-1]["findings"])
+    table = Table(
+        title="\nFrom the first batch to STOP", title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
+    table.add_column("labels", justify="right")
+    for name in names:
+        table.add_column(f"{name}: AUC now", justify="right")
+        table.add_column("true AUC", justify="right")
+        table.add_column("verdict")
+    for round_ in told["rounds"]:
+        cells: list[str | Text] = [f"{round_['labels']:,}"]
+        for name in names:
+            found = round_["findings"][name]
+            cells += [auc_range_text(found), auc_text(found["true_auc"]), verdict_text(found["verdict"])]
+        table.add_row(*cells)
+    out.print(table)
+    out.print(Text.assemble(verdict_text(told["verdict"]), f": {told['reason']} {told['remedy']}"))
+    out.print(f"Learning curves: {picture}")
+
+
+def auc_range_text(found: Mapping[str, Any]) -> str:
+    """`.871 (.830 to .902)` of a finding's JSON; empty before the first forecast."""
+    if found["auc"] is None:
+        return ""
+    return f"{auc_text(found['auc'])} ({auc_text(found['auc_low'])} to {auc_text(found['auc_high'])})"
+
+
+def verdict_text(verdict: str) -> Text:
+    """A verdict in its colour."""
+    return Text(verdict, style=COLOURS.get(verdict, ""))
 
 
 def show_verification(checked: Verified) -> None:
@@ -309,7 +343,7 @@ def findings_table(findings: Mapping[str, FindingReport]) -> Table:
             auc_text(told.target),
             range_text(ahead.labels_needed.low, ahead.labels_needed.high) if ahead else "",
             f"{ahead.p_reached:.2f}" if ahead else "",
-            Text(told.verdict, style=COLOURS.get(told.verdict, "")),
+            verdict_text(told.verdict),
         )
     return table
 

@@ -138,7 +138,7 @@ def simulate(archive: Archive, settings: Settings, test_fraction: float) -> dict
         projection = project_pool(features, names, settings)
         loop = Loop(settings, state, Oracle(answers, clock), features, projection, clock)
         ask_first_batch(loop)
-        rounds = []
+        rounds: list[dict[str, Any]] = []
         while not rounds or rounds[-1]["verdict"] == "CONTINUE":
             report = step(loop)
             true_auc = measure_probe(test, state.probe())

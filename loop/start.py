@@ -147,6 +147,44 @@ def open_features(settings: Settings, state: State) -> FeatureStore:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a check of the stored embeddings found."""
+
+    encoder: str
+    rows: int
+    batches: int
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every batch agrees with its checksum."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON-ready values."""
+        return {**as_json(self), "ok": self.ok}
+
+
+def verify_features(settings: Settings) -> Verified:
+    """Check every stored batch of embeddings against its checksum.
+
+    Raises:
+        BadInput: The project was not started.
+    """
+    with State.open(settings.state_url) as state:
+        store = open_features(settings, state)
+    found = store.verify()
+    return Verified(
+        encoder=settings.encoder.spec,
+        rows=found.rows,
+        batches=found.batches,
+        problems=tuple(
+            f"rows {first:,} to {first + n - 1:,} do not agree with their checksum" for first, n in found.bad
+        ),
+    )
+
+
 def utc_now() -> datetime:
     """The real clock."""
     return datetime.now(UTC)

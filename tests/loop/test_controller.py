@@ -106,7 +106,12 @@ def test_every_later_batch_is_half_random_and_random_images_carry_no_suggestion(
 
 def test_an_item_is_never_asked_twice_once_it_is_answered(world: World) -> None:
     with world.state() as state:
-        loop = world.loop(state, settings=world.settings(stop="target = 0.91\nevidence = \"certified\"\ntolerance = 0.0\nbudget = 400"))
+        loop = world.loop(
+            state,
+            settings=world.settings(
+                stop='target = 0.91\nevidence = "certified"\ntolerance = 0.0\nbudget = 400'
+            ),
+        )
         ask_first_batch(loop)
         while step(loop).verdict == "CONTINUE":
             pass
@@ -224,7 +229,12 @@ def test_the_same_labels_give_the_same_batches(world: World) -> None:
     told = []
     for _ in range(2):
         with world.state() as state:
-            loop = world.loop(state, settings=world.settings(stop="target = 0.91\nevidence = \"certified\"\ntolerance = 0.0\nbudget = 200"))
+            loop = world.loop(
+                state,
+                settings=world.settings(
+                    stop='target = 0.91\nevidence = "certified"\ntolerance = 0.0\nbudget = 200'
+                ),
+            )
             ask_first_batch(loop)
             while (report := step(loop)).verdict == "CONTINUE":
                 pass
