@@ -139,32 +139,32 @@ def weigh_evidence(
     for number, asked in enumerate(rounds):
         _check(asked, number)
 
-    log_capital = np.array(START)  # (G,)
-    path: list[float] = []
-    n_positive = n_negative = 0
+    x: list[float] = []  # share of pairs in the right order, by block
+    sizes: list[tuple[int, int]] = []  # its positives and negatives
     for number, asked in enumerate(rounds):
         if not asked.bet:
             continue
         for positives, negatives in form_blocks(asked.y, ended=number < len(rounds) - 1):
-            above = asked.scores[positives][:, None] - asked.scores[negatives]  # (n1, n0)
-            x = float(np.mean(above > 0) + 0.5 * np.mean(above == 0))
-            log_capital = log_capital + np.log1p(bets(above.size) * (x - tested) / tested)
-            path += [float(logsumexp(log_capital))] * len(positives)
-            n_positive += len(positives)
-            n_negative += len(negatives)
-
+            s1, s0 = asked.scores[positives, None], asked.scores[negatives]  # (n1, 1), (n0,)
+            right = np.count_nonzero(s1 > s0) + 0.5 * np.count_nonzero(s1 == s0)
+            x.append(right / (len(positives) * len(negatives)))
+            sizes.append((len(positives), len(negatives)))
+    n1, n0 = np.array(sizes, dtype=np.int_).reshape(-1, 2).T  # (I,), (I,)
+    growth = np.log1p(bets(n1 * n0) * ((np.array(x) - tested) / tested)[:, None])  # (I, G)
+    log_capital = np.vstack([START, START + np.cumsum(growth, axis=0)])  # (I + 1, G)
+    path = np.repeat(logsumexp(log_capital[1:], axis=1), n1).tolist()
     log_e = max(0.0, *path) if path else 0.0
     threshold = math.log(1 / alpha)
     return Evidence(
         log_e=log_e,
         threshold=threshold,
-        n_positive=n_positive,
-        n_negative=n_negative,
+        n_positive=int(n1.sum()),
+        n_negative=int(n0.sum()),
         n_unknown=sum(int(np.isnan(asked.y).sum()) for asked in rounds),
         certified=log_e >= threshold,
         tested=tested,
         path=tuple(path),
-        log_capital=tuple(float(c) for c in log_capital),
+        log_capital=tuple(log_capital[-1].tolist()),
     )
 
 
@@ -187,10 +187,18 @@ def form_blocks(y: NDArray[np.float64], ended: bool) -> Iterator[tuple[NDArray[n
         positives, negatives = begin + np.flatnonzero(sitting == 1), begin + np.flatnonzero(sitting == 0)
         n_blocks = min(len(positives), len(negatives))
         if n_blocks:
-            yield from zip(
-                np.array_split(positives, n_blocks), np.array_split(negatives, n_blocks), strict=True
-            )
+            yield from zip(_share_out(positives, n_blocks), _share_out(negatives, n_blocks), strict=True)
             begin = end
+
+
+def _share_out(images: NDArray[np.intp], n_blocks: int) -> Iterator[NDArray[np.intp]]:
+    """Divide images into runs as equal as can be, the longer ones first."""
+    few, extra = divmod(len(images), n_blocks)
+    begin = 0
+    for k in range(n_blocks):
+        end = begin + few + (k < extra)
+        yield images[begin:end]
+        begin = end
 
 
 def bets(n_pairs: int | NDArray[np.int_]) -> NDArray[np.float64]:

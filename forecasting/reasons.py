@@ -26,6 +26,7 @@ LABELS_LEVEL = 0.8  # of the ranges of labels needed
 
 
 def say_now(forecast: Forecast, rules: Rules) -> str:
+    """AUC now with its interval, and the probability that the target is reached."""
     now = forecast.auc(forecast.n, LEVEL)
     return (
         f"AUC {auc_text(now.mean)} now ({interval_text(now.low, now.high, now.level)}); target "
@@ -34,6 +35,7 @@ def say_now(forecast: Forecast, rules: Rules) -> str:
 
 
 def say_certificate(evidence: Evidence, rules: Rules) -> str:
+    """What a certificate certifies: about which models, images and labels, from how much."""
     hidden = (
         f" {counted(evidence.n_unknown, 'random image')} without an answer took no part; leaving out hard ones flatters."
         if evidence.n_unknown
@@ -49,6 +51,7 @@ def say_certificate(evidence: Evidence, rules: Rules) -> str:
 
 
 def say_too_few(n_positive: int, n_negative: int, rules: Rules) -> tuple[str, str, str]:
+    """Reason, remedy and price where a class has too few labels to speak."""
     kind, seen = ("positive", n_positive) if n_positive <= n_negative else ("negative", n_negative)
     missing = rules.min_class - seen
     total = n_positive + n_negative
@@ -61,12 +64,13 @@ def say_too_few(n_positive: int, n_negative: int, rules: Rules) -> tuple[str, st
     return (
         f"Only {counted(n_positive, 'positive')} and {counted(n_negative, 'negative')} are known; with fewer than "
         f"{rules.min_class} of each nobody can forecast an AUC.",
-        f"Keep labelling: {counted(missing, kind)} more needed; {outlook}.",
+        f"Keep labelling: {counted(missing, f'more {kind}')} needed; {outlook}.",
         f"No price can be told before {rules.min_class} positives and {rules.min_class} negatives are known.",
     )
 
 
 def say_no_forecast_yet(n_positive: int, n_negative: int, rules: Rules) -> tuple[str, str]:
+    """Reason and remedy before there is a forecast."""
     total = n_positive + n_negative
     known = f"{counted(total, 'label')} known ({counted(n_positive, 'positive')}, {counted(n_negative, 'negative')})"
     if total < rules.forecast_from:
@@ -94,6 +98,7 @@ def say_what_is_missing(
 
 
 def say_labels_needed(forecast: Forecast, p_plateau: float, rules: Rules) -> str:
+    """How many more labels the target needs, as a range."""
     needed = forecast.labels_needed(rules.target, LABELS_LEVEL)
     low, high = max(needed.low - forecast.n, 0.0), max(needed.high - forecast.n, 0.0)
     level = level_text(needed.level)
@@ -103,9 +108,15 @@ def say_labels_needed(forecast: Forecast, p_plateau: float, rules: Rules) -> str
             f"reached with probability {probability_text(p_plateau)}. Consider another encoder or a lower target."
         )
     if math.isinf(high):
+        ever = f"the target is ever reached with probability {probability_text(p_plateau)}"
+        if low < 1:
+            return (
+                f"Keep labelling: the labels still needed cannot be bounded yet ({level} range: 0 to no limit "
+                f"visible); {ever}."
+            )
         return (
-            f"Keep labelling: at least {count_text(low)} more labels are needed, with no upper limit visible ({level} "
-            f"range); the target is ever reached with probability {probability_text(p_plateau)}."
+            f"Keep labelling: at least {count_text(low)} more labels are needed, with no upper limit visible "
+            f"({level} range); {ever}."
         )
     if high < 1:
         return (
@@ -122,6 +133,10 @@ def say_price(
     n_negative: int,
     rules: Rules,
 ) -> str:
+    """What certifying still costs, and what twice the tolerance would make of it.
+
+    The certificate holds for all tolerances at once, so the offer is one that may be taken up.
+    """
     if evidence is None:
         return "The certificate is not run, so it has no price."
     if cost is None or forecast is None:

@@ -139,7 +139,7 @@ def decide_finding(
         return Decision(
             finding,
             Verdict.LIKELY_REACHED,
-            f"{now} That makes it likely by the forecast; it is not certified.",
+            f"{now} That makes it likely by the forecast (from {probability_text(rules.p_stop)} on); it is not certified.",
             "Labelling of this finding can stop where a forecast is enough; go on to the certificate where a "
             "proof is wanted.",
             cost,
