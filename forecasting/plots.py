@@ -7,6 +7,7 @@ and colour-blind eyes lose nothing.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from forecasting.certificate import Evidence
 from forecasting.curve import LearningCurve
 from forecasting.noise import point_variance
 from forecasting.powerlaw import Forecast, LabelRange
-from forecasting.words import auc_text, count_text, level_text, range_text
+from forecasting.words import auc_text, level_text, range_text
 
 BLUE, LIGHT, GREY, INK = "#1f5fa8", "#cfdcec", "#8a8a8a", "#1a1a1a"
 FARTHEST = 40  # times the labels of now: beyond it the axis ends, and a range goes on as an arrow
@@ -82,9 +83,9 @@ def curve_info(
     """
     reach = float(ndtri(0.5 + level / 2)) * _point_sd(curve)  # (S,)
     needed = forecast.labels_needed(target) if forecast is not None and target is not None else None
-    grid = np.empty(0)
+    grid: NDArray[np.float64] = np.empty(0)
     if forecast is not None:
-        grid = np.geomspace(*_span(curve, needed), 61)  # (G,)
+        grid = np.asarray(np.geomspace(*_span(curve, needed), 61))  # (G,)
     told = [forecast.auc(n, level) for n in grid] if forecast is not None else []
     return CurveInfo(
         finding=curve.finding,
@@ -151,7 +152,13 @@ def plot_curve(info: CurveInfo, ax: Axes) -> Axes:
         )
     if info.needed is not None:
         _draw_needed(info.needed, ax)
-    ax.set_title(info.finding, loc="left", fontsize=SMALL + 1, fontweight="bold", pad=12)
+    ax.set_title(
+        textwrap.shorten(info.finding, 38, placeholder="…"),
+        loc="left",
+        fontsize=SMALL + 1,
+        fontweight="bold",
+        pad=12,
+    )
     return ax
 
 
@@ -200,10 +207,12 @@ def draw_curves(
         title: Above everything; None = no title.
     """
     n_columns = _columns(len(infos))
-    n_rows = math.ceil(len(infos) / n_columns)
+    n_rows = max(1, math.ceil(len(infos) / n_columns))
     panel = 3.1 if evidences is None else 4.3  # inches
     width = max(3.4 * n_columns + 0.6, 5.2)
-    height = panel * n_rows + (0.4 if title else 0.1) + 0.6
+    legend_columns = 3 if n_columns < 3 else 6
+    legend_rows = 6 // legend_columns
+    height = panel * n_rows + (0.34 if title else 0.06) + 0.25 * legend_rows
     figure = Figure(figsize=(width, height), dpi=160)
     FigureCanvasAgg(figure)
     figure.patch.set_facecolor("white")
@@ -212,8 +221,8 @@ def draw_curves(
         n_columns,
         left=0.62 / width,
         right=1 - 0.62 / width,
-        top=1 - ((0.4 if title else 0.1) + 0.42) / height,
-        bottom=(0.62 + 0.5) / height,
+        top=1 - ((0.34 if title else 0.06) + 0.36) / height,
+        bottom=(0.5 + 0.25 * legend_rows + 0.12) / height,
         wspace=0.36,
         hspace=0.46 if evidences is None else 0.36,
     )
@@ -228,9 +237,9 @@ def draw_curves(
             plot_evidence(evidences[info.finding], figure.add_subplot(both[1]))
     if infos:
         figure.legend(
-            handles=_legend(infos[0], any(info.needed is not None for info in infos)),
+            handles=_legend(next((info for info in infos if info.needed is not None), infos[0])),
             loc="lower center",
-            ncols=min(6, 3 if n_columns == 1 else 6 if n_columns > 2 else 3),
+            ncols=legend_columns,
             fontsize=TINY + 0.5,
             frameon=False,
             handlelength=2.4,
@@ -278,11 +287,11 @@ def _set_axes(info: CurveInfo, ax: Axes) -> None:
     shown = np.concatenate(
         [info.auc_low, info.low[info.grid >= 0.9 * float(np.min(ends))], [info.target or 1.0]]
     )
-    floor = math.floor(10 * max(0.0, min(float(np.min(shown)), 0.5))) / 10
+    floor = math.floor(10 * max(0.0, min(float(np.min(shown)), 0.7))) / 10
     ax.set_ylim(
         floor - 0.22 * (1 - floor), 1.0 + 0.02 * (1 - floor)
     )  # the strip below holds the labels needed
-    ax.set_yticks(np.arange(floor, 1.01, 0.1 if floor >= 0.4 else 0.2))
+    ax.set_yticks(np.arange(floor, 1.01, 0.1 if floor > 0.35 else 0.2))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: auc_text(y, 1)))
     decades = math.log10(float(ends.max()) / float(ends.min()))
     ax.xaxis.set_major_locator(
@@ -299,7 +308,7 @@ def _draw_needed(needed: LabelRange, ax: Axes) -> None:
     """A bracket in the strip above the x axis; an arrow where it goes on."""
     left, right = ax.get_xlim()
     strip = 0.045  # of the axes' height
-    text = range_text(needed.low, needed.high) if math.isfinite(needed.high) else _open_text(needed)
+    text = range_text(needed.low, needed.high).removesuffix(", no upper limit visible")
     if needed.low >= right:
         place, align = 0.98, "right"
     else:
@@ -308,7 +317,7 @@ def _draw_needed(needed: LabelRange, ax: Axes) -> None:
         style: dict[str, Any] = {"color": BLUE, "linewidth": 2.2, "solid_capstyle": "butt", "zorder": 6}
         ax.plot([begin, end], [strip, strip], transform=both, **style)
         for x, goes_on, marker in ((begin, needed.low < left, "<"), (end, needed.high > right, ">")):
-            shape = {"marker": marker, "markersize": 6} if goes_on else {"marker": "|", "markersize": 8}
+            shape: dict[str, Any] = {"marker": marker if goes_on else "|", "markersize": 6 if goes_on else 8}
             ax.plot(
                 [x],
                 [strip],
@@ -323,19 +332,20 @@ def _draw_needed(needed: LabelRange, ax: Axes) -> None:
         align = "left" if place < 0.3 else "right" if place > 0.7 else "center"
         place = {"left": max(place - 0.2, 0.02), "right": min(place + 0.2, 0.98), "center": place}[align]
     ax.text(
-        place, strip + 0.035, text, transform=ax.transAxes, ha=align, va="bottom", fontsize=TINY, color=BLUE
+        place,
+        strip + 0.04,
+        text,
+        transform=ax.transAxes,
+        ha=align,
+        va="bottom",
+        fontsize=TINY,
+        color=BLUE,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        zorder=7,
     )
 
 
-def _open_text(needed: LabelRange) -> str:
-    return (
-        range_text(needed.low, needed.high)
-        if math.isinf(needed.low)
-        else f"at least {count_text(needed.low)}"
-    )
-
-
-def _legend(info: CurveInfo, with_needed: bool) -> list[Any]:
+def _legend(info: CurveInfo) -> list[Any]:
     level = level_text(info.level)
     handles: list[Any] = [
         Line2D(
@@ -346,14 +356,14 @@ def _legend(info: CurveInfo, with_needed: bool) -> list[Any]:
             markerfacecolor="white",
             markersize=3.8,
             linewidth=0.8,
-            label=f"measured, {level}",
+            label=f"measured, {level} error",
         ),
-        Line2D([], [], color=BLUE, linewidth=1.8, label="curve"),
+        Line2D([], [], color=BLUE, linewidth=1.8, label="fitted curve"),
         Line2D([], [], color=BLUE, linewidth=1.8, linestyle=(0, (4, 1.6)), label="forecast"),
         Patch(facecolor=LIGHT, edgecolor=BLUE, linewidth=0.5, label=f"{level} band"),
         Line2D([], [], color=GREY, linewidth=0.9, linestyle=":", label="labels now"),
     ]
-    if with_needed and info.needed is not None:
+    if info.needed is not None:
         said = f"labels needed, {level_text(info.needed.level)}"
         handles.append(
             Line2D(
@@ -364,7 +374,7 @@ def _legend(info: CurveInfo, with_needed: bool) -> list[Any]:
 
 
 def _columns(n: int) -> int:
-    return n if n <= 3 else 2 if n == 4 else 3 if n <= 6 else 4
+    return max(n, 1) if n <= 3 else 2 if n == 4 else 3 if n <= 6 else 4
 
 
 def _quiet(ax: Axes) -> None:
