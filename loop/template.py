@@ -2,69 +2,71 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pydantic_core import PydanticUndefined
+from pydantic.fields import FieldInfo
 
-from loop.settings import SECTIONS
+from loop.sections import Section
+from loop.settings import SECTIONS, as_toml
 
-SHOWN = {
+SHOWN = {  # what a project lead decides; the rest stands there as a comment
     ("project", "name"),
     ("project", "findings"),
     ("images", "source"),
-    ("stop", "target"),
     ("batch", "size"),
+    ("stop", "target"),
 }
 
 
 def commented_toml(findings: Sequence[str]) -> str:
     """A configuration for some findings: what must be set is set, everything else is there as a comment."""
-    lines = ["# Configuration of annotation-loop. Lines that begin with # show the defaults."]
+    lines = ["# Configuration of annotation-loop. A line that begins with # and a key shows its default."]
     for section, model in SECTIONS.items():
-        about = " ".join((model.__doc__ or "").split())
-        lines += ["", f"[{section}]  # {about}"]
+        lines += ["", f"# {_about(model)}", f"[{section}]"]
         for key, field in model.model_fields.items():
-            value = list(findings) if key == "findings" else field.default
+            value = list(findings) if key == "findings" else _shown_value(field)
             mark = "" if (section, key) in SHOWN else "# "
-            lines.append(f"# {_sentence(field.description)}")
-            lines.append(f"{mark}{key} = {_toml(value)}")
+            lines += [f"# {_sentence(field)}", f"{mark}{key} = {as_toml(value)}"]
     return "\n".join(lines) + "\n"
 
 
 def reference_table() -> str:
     """Every setting with its default and meaning, as Markdown."""
-    lines = []
-    for section, model in SECTIONS.items():
-        lines += [
-            f"**`[{section}]`** {' '.join((model.__doc__ or '').split())}",
-            "",
-            "| key | default | meaning |",
-            "|---|---|---|",
-        ]
-        for key, field in model.model_fields.items():
-            default = (
-                "required"
-                if field.default is PydanticUndefined
-                else f"`{_toml(field.default)}`"
-                if field.default not in (None, "")
-                else ""
-            )
-            lines.append(f"| `{key}` | {default} | {(field.description or '').replace('|', '/')} |")
-        lines.append("")
-    return "\n".join(lines).rstrip()
+    return "\n\n".join(
+        "\n".join(
+            [
+                f"**`[{section}]`** {_about(model)}",
+                "",
+                "| key | default | meaning |",
+                "|---|---|---|",
+                *_reference_rows(model),
+            ]
+        )
+        for section, model in SECTIONS.items()
+    )
 
 
-def _sentence(text: str | None) -> str:
-    return f"{(text or '')[:1].upper()}{(text or '')[1:]}."
+def _reference_rows(model: type[Section]) -> Iterator[str]:
+    for key, field in model.model_fields.items():
+        default = (
+            "required" if field.is_required() else f"`{as_toml(field.default)}`" if _tells(field) else ""
+        )
+        yield f"| `{key}` | {default} | {(field.description or '').replace('|', chr(92) + '|')} |"
 
 
-def _toml(value: Any) -> str:
-    if value is None:
-        return "1"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+def _tells(field: FieldInfo) -> bool:
+    return field.default not in (None, "")
+
+
+def _shown_value(field: FieldInfo) -> Any:
+    return field.examples[0] if field.examples else field.default
+
+
+def _about(model: type[Section]) -> str:
+    return " ".join((model.__doc__ or "").split())
+
+
+def _sentence(field: FieldInfo) -> str:
+    text = field.description or ""
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,197 @@
+"""The sections of a configuration, each key with its meaning: what errors, template and reference say of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+Strategy = Literal["random", "uncertainty", "margin", "entropy"]
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
+
+Auc = Annotated[float, Field(gt=0.5, lt=1)]
+Finding = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
+
+
+class Section(BaseModel):
+    """A table of the configuration file: frozen, and without keys that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ProjectSettings(Section):
+    """What is labelled."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,38}[a-z0-9]$")] = Field(
+        "my-project", description="name of the project: 3 to 40 lower-case letters, digits and dashes"
+    )
+    findings: Annotated[tuple[Finding, ...], Field(min_length=1, max_length=40, strict=False)] = Field(
+        description='the yes/no questions, one name each, e.g. ["Effusion", "Pneumothorax"]'
+    )
+    seed: int = Field(
+        0, ge=0, description="makes every draw repeatable; keep it once the project has started"
+    )
+    folder: str = Field(
+        "",
+        description="where state, embeddings and renditions live; default: a folder beside this file, named like the project",
+    )
+    state: str = Field(
+        "",
+        description="the state's database; default: the file state.db in the folder; or an SQLAlchemy URL without password, e.g. postgresql+psycopg://HOST/NAME",
+    )
+
+    @field_validator("findings")
+    @classmethod
+    def _unique(cls, findings: tuple[str, ...]) -> tuple[str, ...]:
+        seen: dict[str, str] = {}
+        for finding in findings:
+            if not finding.isprintable():
+                raise ValueError(f"be printable names, which {finding!r} is not")
+            if (same := seen.setdefault(finding.casefold(), finding)) is not finding:
+                raise ValueError(f"name each finding once; {same!r} and {finding!r} are the same")
+        return findings
+
+
+class ImageSettings(Section):
+    """Where the images are."""
+
+    source: str = Field(
+        "images",
+        description="a folder of images, or a CSV manifest with the column `file` and optionally `patient` and any metadata; relative to this file",
+    )
+    patient: str = Field(
+        "",
+        description='for a folder: a regular expression on the relative path whose one group is the patient, e.g. "^([^/]+)/"; empty = each image is a patient of its own',
+    )
+
+    @field_validator("patient")
+    @classmethod
+    def _one_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"be a regular expression ({error})") from None
+        if pattern and groups != 1:
+            raise ValueError(f"have exactly one group, in round brackets; it has {groups}")
+        return pattern
+
+
+class LabelStudioSettings(Section):
+    """The Label Studio that the annotators use. Its key is read from LABEL_STUDIO_API_KEY only."""
+
+    url: str = Field(
+        "http://localhost:8080", description="its address; LABEL_STUDIO_URL and --url win over this"
+    )
+    project_id: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="id of an existing project to adopt; leave out to create one", examples=[1]
+    )
+    title: str = Field(
+        "", max_length=50, description="title of the project to create; default: the project's name"
+    )
+    delivery: Literal["local-files", "upload", "url"] = Field(
+        "local-files",
+        description="how images reach annotators: read by Label Studio from its own disk, uploaded to it, or fetched from url_prefix",
+    )
+    document_root: str = Field(
+        "",
+        description="for local-files: the server's LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, a folder above the images; default: the folder above them",
+    )
+    url_prefix: str = Field(
+        "", description="for url: the address under which the images folder can be fetched"
+    )
+    show_suggestions: bool = Field(
+        False,
+        description="pre-fill the probe's answers on images of the active part; faster, but annotators then see which images are random, and lean towards the probe",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if not re.match(r"^https?://[^/\s]+", url):
+            raise ValueError("be an address such as http://localhost:8080")
+        return url.rstrip("/")
+
+    @field_validator("title")
+    @classmethod
+    def _long_enough(cls, title: str) -> str:
+        if title and len(title) < 3:
+            raise ValueError("have 3 to 50 characters")
+        return title
+
+    @model_validator(mode="after")
+    def _prefixed(self) -> LabelStudioSettings:
+        if self.delivery == "url" and not self.url_prefix:
+            raise ValueError(
+                '[label_studio] delivery = "url" needs url_prefix, the address under which the images folder can be fetched.'
+            )
+        return self
+
+
+class EncoderSettings(Section):
+    """The frozen foundation model."""
+
+    spec: str = Field(
+        "timm:tf_efficientnet_lite0",
+        description="which model: timm:NAME[@CHECKPOINT] or open_clip:ARCH@PRETRAINED, e.g. open_clip:hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+    )
+    batch_size: int = Field(64, ge=1, le=4096, description="images encoded at once")
+    device: str = Field("auto", description="where it runs: auto, cpu, cuda, cuda:1 or mps")
+
+
+class BatchSettings(Section):
+    """What is asked after each turn."""
+
+    size: int = Field(50, ge=2, le=5000, description="images in a batch")
+    random_share: float = Field(
+        0.5, gt=0, le=1, description="share of each batch from the random stream; it feeds the certificate"
+    )
+    strategy: Strategy = Field("uncertainty", description="how the active part of a batch is chosen")
+    finished_share: float = Field(
+        0.9, gt=0, le=1, description="a batch counts as finished when this share of it is answered"
+    )
+
+
+class ProbeSettings(Section):
+    """The logistic heads on the embeddings."""
+
+    components: int = Field(
+        256, ge=0, le=4096, description="principal components the probe sees; 0 = all dimensions"
+    )
+
+
+class ForecastSettings(Section):
+    """The learning curve."""
+
+    from_labels: int = Field(50, ge=20, description="labels from which on the curve is fitted")
+    method: Literal["bayes", "nls"] = Field(
+        "bayes",
+        description="how the curve is fitted: bayes = probit power law pooled over findings; nls = bounded least squares",
+    )
+    level: float = Field(0.9, ge=0.5, lt=1, description="level of the intervals, e.g. 0.9 for 90 %")
+
+
+class StopSettings(Section):
+    """When to stop. Frozen at the start: a later change is stored as an amendment and shown."""
+
+    target: Auc | dict[str, Auc] = Field(
+        0.85,
+        description="the AUC each finding must reach, above .5 and below 1; or a table with one line a finding",
+    )
+    rule: Literal["all", "mean"] | Annotated[tuple[Finding, ...], Field(min_length=1, strict=False)] = Field(
+        "all",
+        description='which findings must reach it: "all", a list of those that count, or "mean" for their mean AUC',
+    )
+    evidence: Literal["likely", "certified"] = Field(
+        "likely", description="what counts as reached: the calibrated forecast, or the certificate"
+    )
+    tolerance: float = Field(
+        0.03,
+        ge=0,
+        lt=0.3,
+        description="the certificate tests the target less this; a smaller one costs more labels",
+    )
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the certificate")
+    budget: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="stop at this many labels at the latest", examples=[2000]
+    )
