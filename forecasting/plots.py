@@ -183,12 +183,13 @@ def plot_evidence(evidence: Evidence, ax: Axes) -> Axes:
     )
     ax.set_xlim(0, max(len(path) - 1, 10))
     ax.set_ylim(min(path.min(), -0.5) - 0.3, max(path.max(), evidence.threshold) + 0.5)
+    lowest, highest = (math.trunc(end / math.log(10)) for end in ax.get_ylim())
+    step = math.ceil((highest - lowest + 1) / 4)
     powers = [
-        p
-        for p in (0.01, 0.1, 1, 10, 100, 1000, 10_000)
-        if ax.get_ylim()[0] <= math.log(p) <= ax.get_ylim()[1]
-    ]
-    ax.set_yticks([math.log(p) for p in powers], [f"{p:g}" for p in powers])
+        power for power in range(lowest, highest + 1) if power % step == 0
+    ]  # 10^0 is always one of them
+    names = [f"{10.0**power:g}" if -2 <= power <= 3 else f"$10^{{{power}}}$" for power in powers]
+    ax.set_yticks([power * math.log(10) for power in powers], names)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set_xlabel(f"random positives (AUC tested {auc_text(evidence.tested)})", fontsize=TINY)
     ax.set_ylabel("capital", fontsize=TINY)
@@ -223,7 +224,7 @@ def draw_curves(
         right=1 - 0.62 / width,
         top=1 - ((0.34 if title else 0.06) + 0.36) / height,
         bottom=(0.5 + 0.25 * legend_rows + 0.12) / height,
-        wspace=0.36,
+        wspace=0.36 if evidences is None else 0.46,
         hspace=0.46 if evidences is None else 0.36,
     )
     for place, info in enumerate(infos):
