@@ -20,7 +20,6 @@ from annotate.studio import Studio
 
 if TYPE_CHECKING:
     from annotate.conftest import Workplace
-
     from loop.demo.server import ThrowawayServer
 
 pytestmark = pytest.mark.studio

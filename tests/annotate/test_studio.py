@@ -22,7 +22,6 @@ from annotate.studio import Studio
 
 if TYPE_CHECKING:
     from annotate.conftest import Workplace
-
     from loop.demo.server import ThrowawayServer
 
 
