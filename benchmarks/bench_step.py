@@ -32,10 +32,9 @@ def main() -> None:
 
 
 def one(n: int) -> None:
-    from loop.controller import Loop, ask_first_batch, step
+    from loop.controller import Loop, ask_first_batch, project_pool, step
     from loop.features import FeatureStore
     from loop.items import Item, draw_streams
-    from loop.probe import fit_projection
     from loop.settings import load_settings
     from loop.simulate import Oracle, Ticks
     from loop.state import State
@@ -72,9 +71,8 @@ def one(n: int) -> None:
         answers = {i: dict(zip(findings, map(float, y[i]), strict=True)) for i in range(n)}
 
         began = time.perf_counter()
-        sample = names if n <= 20_000 else [names[i] for i in rng.choice(n, 20_000, replace=False)]
         loop = Loop(
-            settings, state, Oracle(answers, clock), store, fit_projection(store.read(sample), 256), clock
+            settings, state, Oracle(answers, clock), store, project_pool(store, names, settings), clock
         )
         opened = time.perf_counter() - began
         ask_first_batch(loop)
