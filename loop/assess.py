@@ -148,7 +148,10 @@ def assess(
 def rules_for(finding: str, settings: Settings) -> Rules:
     """The stopping rules of one finding, as the settings have them."""
     return Rules(
-        target=settings.target_of(finding), alpha=settings.stop.alpha, tolerance=settings.stop.tolerance
+        target=settings.target_of(finding),
+        alpha=settings.stop.alpha,
+        tolerance=settings.stop.tolerance,
+        forecast_from=settings.forecast.from_labels,
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from forecasting.words import NO_LIMIT, auc_text, level_text, probability_text, range_text
 from loop.report import FindingReport, ForecastReport, IntervalReport, LabelCount, StepReport
 
 if TYPE_CHECKING:
@@ -110,8 +113,9 @@ def show_step(report: StepReport) -> None:
                     f". {told.reason} {told.remedy}",
                 )
             )
-            if told.price:
-                out.print(Text(f"    {told.price}", style="dim"))
+            for line in (told.forecast and hours_text(told.forecast), told.price):
+                if line:
+                    out.print(Padding(Text(line, style="dim"), (0, 0, 0, 4)))
     out.print()
     out.print(Text.assemble((report.verdict, COLOURS[report.verdict]), f": {report.reason} {report.remedy}"))
     if report.batch is not None:
@@ -165,7 +169,7 @@ def show_status(status: Status) -> None:
                 f"{line.labels:,}",
                 str(line.asked),
                 line.verdict,
-                *map(auc_text, aucs),
+                *map(auc_cell, aucs),
             )
         out.print(table)
     for change in status.amendments:
@@ -184,17 +188,17 @@ def show_forecast(told: FileForecast) -> None:
     table.add_column("plateau", justify="right")
     with_target = told.told[0].target is not None
     if with_target:
-        table.add_column(f"labels for {auc_text(told.told[0].target)}", justify="right")
+        table.add_column(f"labels for {auc_cell(told.told[0].target)}", justify="right")
         table.add_column("P(reachable)", justify="right")
     table.add_column("AUC = a - b n^-c", justify="right")
     for curve in told.told:
         cells = [
             curve.finding or "curve",
-            *(interval_text(i) for i in curve.at.values()),
-            interval_text(curve.plateau),
+            *(interval_cell(i) for i in curve.at.values()),
+            interval_cell(curve.plateau),
         ]
         if with_target and curve.labels_needed is not None and curve.p_reachable is not None:
-            cells += [range_text(curve.labels_needed[0], curve.labels_needed[2]), f"{curve.p_reachable:.2f}"]
+            cells += [needed_cell(curve.labels_needed[0], curve.labels_needed[2]), f"{curve.p_reachable:.2f}"]
         a, b, c = (curve.tail[name] for name in "abc")
         table.add_row(*cells, f"{a:.3f} - {b:.3g} n^-{c:.2f}")
     out.print(table)
@@ -229,8 +233,8 @@ def show_simulation(run: Mapping[str, Any]) -> None:
                 name,
                 str(told["positives"]),
                 auc_range_text(told),
-                auc_text(told["true_auc"]),
-                "" if needed is None else range_text(needed["low"], needed["high"]),
+                auc_cell(told["true_auc"]),
+                "" if needed is None else needed_cell(needed["low"], needed["high"]),
                 "" if ahead is None else f"{ahead['p_reached']:.2f}",
                 verdict_text(told["verdict"]),
             )
@@ -259,7 +263,7 @@ def show_simulations(summary: Mapping[str, Any]) -> None:
     for name, told in summary["findings"].items():
         table.add_row(
             name,
-            auc_text(told["true_auc_at_stop"]),
+            auc_cell(told["true_auc_at_stop"]),
             *(str(told[key]) for key in ("likely", "likely_false", "certified", "certified_false")),
         )
     out.print(table)
@@ -281,7 +285,7 @@ def show_demo(told: Mapping[str, Any], picture: Path) -> None:
         cells: list[str | Text] = [f"{round_['labels']:,}"]
         for name in names:
             found = round_["findings"][name]
-            cells += [auc_range_text(found), auc_text(found["true_auc"]), verdict_text(found["verdict"])]
+            cells += [auc_range_text(found), auc_cell(found["true_auc"]), verdict_text(found["verdict"])]
         table.add_row(*cells)
     out.print(table)
     out.print(Text.assemble(verdict_text(told["verdict"]), f": {told['reason']} {told['remedy']}"))
@@ -289,10 +293,10 @@ def show_demo(told: Mapping[str, Any], picture: Path) -> None:
 
 
 def auc_range_text(found: Mapping[str, Any]) -> str:
-    """`.871 (.830 to .902)` of a finding's JSON; empty before the first forecast."""
+    """`.871 (.83 to .90)` of a finding's JSON; empty before the first forecast."""
     if found["auc"] is None:
         return ""
-    return f"{auc_text(found['auc'])} ({auc_text(found['auc_low'])} to {auc_text(found['auc_high'])})"
+    return f"{auc_text(found['auc'])} ({auc_text(found['auc_low'], 2)} to {auc_text(found['auc_high'], 2)})"
 
 
 def verdict_text(verdict: str) -> Text:
@@ -324,10 +328,10 @@ def findings_table(findings: Mapping[str, FindingReport]) -> Table:
     for column in (
         "yes",
         "no",
-        f"AUC now ({level:.0%})",
+        f"AUC now ({level_text(level)})",
         "at 4x labels",
         "target",
-        f"more labels ({needed_level:.0%})",
+        f"more labels ({level_text(needed_level)})",
         "P(reached)",
     ):
         table.add_column(column, justify="right")
@@ -338,11 +342,11 @@ def findings_table(findings: Mapping[str, FindingReport]) -> Table:
             name,
             str(told.positives),
             str(told.negatives),
-            interval_text(ahead.now) if ahead else "",
-            interval_text(ahead.at_4x) if ahead else "",
+            interval_cell(ahead.now) if ahead else "",
+            interval_cell(ahead.at_4x) if ahead else "",
             auc_text(told.target),
-            range_text(ahead.labels_needed.low, ahead.labels_needed.high) if ahead else "",
-            f"{ahead.p_reached:.2f}" if ahead else "",
+            needed_cell(ahead.labels_needed.low, ahead.labels_needed.high) if ahead else "",
+            probability_text(ahead.p_reached) if ahead else "",
             verdict_text(told.verdict),
         )
     return table
@@ -358,23 +362,29 @@ def labels_line(count: LabelCount) -> str:
     return f"{count.total:,} labels" + (f" ({', '.join(parts)})" if parts else "")
 
 
-def auc_text(auc: float | None) -> str:
+def auc_cell(auc: float | None) -> str:
     """`.871`; empty where there is none."""
-    if auc is None:
+    return "" if auc is None else auc_text(auc)
+
+
+def interval_cell(interval: IntervalReport) -> str:
+    """`.871 (.83 to .90)`; the level stands in the table's head."""
+    return f"{auc_text(interval.mean)} ({auc_text(interval.low, 2)} to {auc_text(interval.high, 2)})"
+
+
+def needed_cell(low: float | None, high: float | None) -> str:
+    """`90 to 520`, `at least 90` or `no limit visible`, from a range whose None means no limit."""
+    text = range_text(math.inf if low is None else low, math.inf if high is None else high)
+    return text.removesuffix(f", no upper {NO_LIMIT.removeprefix('no ')}")
+
+
+def hours_text(ahead: ForecastReport) -> str:
+    """What the labels needed mean in hours; empty without a history of times."""
+    low, high = ahead.labels_needed.hours_low, ahead.labels_needed.hours_high
+    if low is None or ahead.labels_needed.low == ahead.labels_needed.high == 0:
         return ""
-    return f"{auc:.3f}".removeprefix("0")
-
-
-def interval_text(interval: IntervalReport) -> str:
-    """`.871 (.83 to .90)`."""
-    low, high = (f"{value:.2f}".removeprefix("0") for value in (interval.low, interval.high))
-    return f"{auc_text(interval.mean)} ({low} to {high})"
-
-
-def range_text(low: float | None, high: float | None) -> str:
-    """`90 to 520`, `at least 90`, or `no limit visible`."""
-    if low is None:
-        return "no limit visible"
-    if high is None:
-        return f"at least {low:,.0f}"
-    return "0" if high < 0.5 else f"{low:,.0f} to {high:,.0f}"
+    return (
+        f"At the annotators' median pace: {low:.1f} hours or more"
+        if high is None
+        else f"At the annotators' median pace: {low:.1f} to {high:.1f} hours"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,6 +94,8 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
         n_imported, unclear = _import(settings, state, studio, project_id, interface, items, shows)
         state.add_problems(unclear, utc_now())
         loop = _loop(settings, state, studio, project_id, interface)
+        if state.last_round() is None:  # an adopted project may hold labels; what has one is not asked
+            state.save_pull(loop.desk.pull(state.watermark()), utc_now())
         report = ask_first_batch(loop)
         streams = [item.stream for item in items]
         return Started(
@@ -241,12 +244,7 @@ def _enter(settings: Settings, state: State, studio: Studio) -> tuple[Interface,
         return parse_interface(known["xml"]), int(known["id"])
     asked = settings.project.findings
     if settings.label_studio.project_id is None:
-        xml = make_interface(asked).xml
-        project_id = studio.create_project(
-            settings.label_studio.title or settings.project.name,
-            xml,
-            show_suggestions=settings.label_studio.show_suggestions,
-        )
+        project_id = _create(settings, state, studio)
     else:
         project_id = settings.label_studio.project_id
     # Label Studio's own copy is what counts: it may write the XML anew.
@@ -260,6 +258,22 @@ def _enter(settings: Settings, state: State, studio: Studio) -> tuple[Interface,
         )
     state.set_fact("project", {"id": project_id, "url": studio.url, "xml": xml}, utc_now())
     return interface, project_id
+
+
+def _create(settings: Settings, state: State, studio: Studio) -> int:
+    """Create the Label Studio project once, even if an earlier start died before it saw the answer."""
+    mark = state.fact("mark")
+    if mark is None:
+        mark = f"annotation-loop {settings.project.name} {uuid.uuid4().hex[:12]}"
+        state.set_fact("mark", mark, utc_now())
+    elif (project_id := studio.find_project(mark)) is not None:
+        return project_id
+    return studio.create_project(
+        settings.label_studio.title or settings.project.name,
+        make_interface(settings.project.findings).xml,
+        description=mark,
+        show_suggestions=settings.label_studio.show_suggestions,
+    )
 
 
 def _import(
