@@ -14,7 +14,7 @@ import click
 from click.testing import CliRunner
 
 from loop.cli import main
-from loop.settings import reference_table
+from loop.template import reference_table
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 

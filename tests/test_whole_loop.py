@@ -135,7 +135,7 @@ def test_from_import_to_stop_on_real_chest_x_rays(studio_server: ThrowawayServer
 def test_what_label_studio_serves_is_the_batch_in_its_order(
     studio_server: ThrowawayServer, cxr: Path
 ) -> None:
-    team = Team(studio_server, cxr, "order", target=0.99, batch=10)
+    team = Team(studio_server, cxr, "order", target=0.99, batch=10, n_images=60)
     team.run("start")
     with team.state() as state:
         tasks, picks = state.tasks(), state.rounds()[0].picks
@@ -150,25 +150,36 @@ def test_what_label_studio_serves_is_the_batch_in_its_order(
 
 
 def test_starting_again_imports_nothing_twice(studio_server: ThrowawayServer, cxr: Path) -> None:
-    team = Team(studio_server, cxr, "again", target=0.99, batch=10)
+    team = Team(studio_server, cxr, "again", target=0.99, batch=10, n_images=60)
     _, first = team.run("start")
     _, second = team.run("start")
     assert (second["imported"], second["encoded"]) == (0, 0)
-    assert first["imported"] == team.studio.project(team.project_id).n_tasks
+    assert first["imported"] == team.studio.project(team.project_id).n_tasks > 0
     assert first["report"]["batch"] == second["report"]["batch"]
 
 
 def test_an_edited_and_a_deleted_annotation_are_seen(studio_server: ThrowawayServer, cxr: Path) -> None:
-    team = Team(studio_server, cxr, "edited", target=0.99, batch=10)
+    team = Team(studio_server, cxr, "edited", target=0.99, batch=10, n_images=60)
     team.run("start")
     team.label(10)
-    _, report = team.run("step")
-    before = report["labels"]["total"]
+    team.run("step")
+    studio = team.studio
+    interface = parse_interface(studio.project(team.project_id).xml)
     with team.state() as state:
-        label = next(iter(state.labels().values()))[0]
-    team.studio._http.request(f"api/annotations/{label.annotation_id}/", method="DELETE")
+        edited, deleted = (given[0] for given in list(state.labels().values())[:2])
+    other = 1.0 - edited.answers["Pneumonia"]
+    result = {"result": interface.write({"Pneumonia": other})}
+    studio._ask("editing", "PATCH", f"api/annotations/{edited.annotation_id}/", json=result)
+    studio._ask("deleting", "DELETE", f"api/annotations/{deleted.annotation_id}/")
+
     _, report = team.run("step")
-    assert report["labels"]["total"] == before - 1
+    assert report["labels"]["total"] == 9
+    with team.state() as state:
+        labels = state.labels()
+        assert deleted.task_id not in labels
+        assert labels[edited.task_id][0].answers == {"Pneumonia": other}
+        history = [label.answers for label in state.label_history() if label.task_id == edited.task_id]
+        assert history == [edited.answers, {"Pneumonia": other}]
 
 
 @pytest.mark.parametrize("point", [f"{when}:{name}" for name in POINTS for when in ("before", "after")])

@@ -1,0 +1,499 @@
+"""The state's laws: told twice is told once, order plays no part, nothing a person said is lost, all or nothing.
+
+`StateContract` holds them for any database; a backend inherits it and says where its databases are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, event, text
+
+from annotate.records import Label, Pull, Receipt, Task
+from loop import schema
+from loop.errors import BadInput, Unavailable
+from loop.items import Item
+from loop.state import PullCount, Round, State
+from loop.strategies import Pick
+
+AT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    return AT + timedelta(seconds=seconds)
+
+
+def label(annotation_id: int, task_id: int = 1, *, at: float = 0, yes: float = 1.0, **more: object) -> Label:
+    """What an annotator said ``at`` seconds after the start."""
+    said = Label(
+        annotation_id=annotation_id,
+        task_id=task_id,
+        annotator="7",
+        created_at=AT,
+        updated_at=after(at),
+        lead_time_s=8.5,
+        skipped=False,
+        ground_truth=False,
+        answers={"Effusion": yes, "Edema": float("nan")},
+        problem=None,
+        raw='{"id": 1}',
+    )
+    return replace(said, **more)  # type: ignore[arg-type]
+
+
+def task(task_id: int, *labels: Label, at: float | None = None) -> Task:
+    """A task as it stands ``at`` seconds after the start; by default at its latest label."""
+    changed = max((given.updated_at for given in labels), default=AT) if at is None else after(at)
+    return Task(task_id, None, "", changed, labels)
+
+
+def pull(*tasks: Task, watermark: float | None = 0) -> Pull:
+    return Pull(tasks, None if watermark is None else after(watermark))
+
+
+def item(name: str, position: int | None = 0) -> Item:
+    return Item(name, Path(f"{name}.png"), f"patient {name}", "random", position, {"view": "PA"})
+
+
+def round_(number: int, *items: str, findings: tuple[str, ...] = ("Effusion", "Edema")) -> Round:
+    picks = tuple(Pick(i, "random", "random", "next", 0.25, float("nan")) for i in items)
+    scores = np.full((len(items), len(findings)), np.nan)
+    scores[:, 0] = 0.1 * number
+    return Round(
+        number=number,
+        version=f"loop-x-r{number:04d}",
+        at=after(number),
+        seed=(0, number),
+        strategy="uncertainty",
+        n_labels=10 * number,
+        picks=picks,
+        findings=findings,
+        scores=scores,
+        bets={"Effusion": True, "Edema": False},
+    )
+
+
+def truth(state: State) -> dict[int, dict[int, tuple[datetime, float]]]:
+    """Task to annotation to what it says now."""
+    return {
+        task_id: {given.annotation_id: (given.updated_at, given.answers["Effusion"]) for given in labels}
+        for task_id, labels in state.labels().items()
+    }
+
+
+class StateContract:
+    """What every backend keeps."""
+
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def state(self, url: str) -> Iterator[State]:
+        with State.create(url) as state:
+            yield state
+
+    # -- facts, images, tasks -----------------------------------------------------------------------------------
+
+    def test_the_latest_fact_counts(self, state: State) -> None:
+        assert state.fact("project") is None
+        for value in ({"id": 3, "xml": "<View/>"}, [1, 2.5, None, True], {"id": 4}):
+            state.set_fact("project", value, AT)
+            assert state.fact("project") == value
+        state.set_fact("encoder", "x", AT)
+        assert state.fact("project") == {"id": 4}
+
+    def test_a_fact_may_return_to_what_it_was(self, state: State) -> None:
+        for value in ("a", "b", "a"):
+            state.set_fact("key", value, AT)
+        assert state.fact("key") == "a"
+
+    def test_images_come_back_as_they_were_taken_in(self, state: State) -> None:
+        items = [item("b", 3), item("a", None), replace(item("c"), metadata={})]
+        state.add_items(items)
+        assert state.items() == items
+
+    def test_an_image_that_is_known_stays_as_it_is(self, state: State) -> None:
+        state.add_items([item("a"), item("a")])
+        state.add_items([replace(item("a"), stream="active", position=None), item("b")])
+        assert state.items() == [item("a"), item("b")]
+
+    def test_problems_are_noted_once(self, state: State) -> None:
+        for _ in range(2):
+            state.add_problems([("x.png", "truncated"), (Path("y.png"), "no image"), ("x.png", "truncated")], AT)
+        assert state.problems() == [("x.png", "truncated"), ("y.png", "no image")]
+
+    def test_the_latest_task_of_an_image_counts(self, state: State) -> None:
+        state.add_items([item("a"), item("b")])
+        for _ in range(2):
+            state.add_tasks({"a": 1, "b": 2}, AT)
+        assert state.tasks() == {"a": 1, "b": 2}
+        state.add_tasks({"a": 9}, AT)
+        assert state.tasks() == {"a": 9, "b": 2}
+
+    def test_a_task_of_an_image_that_is_not_in_our_care_is_refused(self, state: State) -> None:
+        with pytest.raises(Unavailable, match="FOREIGN KEY|foreign key"):
+            state.add_tasks({"nobody": 1}, AT)
+        assert state.tasks() == {}
+
+    # -- labels -------------------------------------------------------------------------------------------------
+
+    def test_a_label_comes_back_as_it_was_given(self, state: State) -> None:
+        given = label(1, skipped=True, ground_truth=True, lead_time_s=None, raw="é\n", answers={})
+        assert state.save_pull(pull(task(1, given, label(2, problem="no such choice"))), AT) == PullCount(2, 0, 0, 1)
+        first, second = state.labels()[1]
+        assert first == given
+        assert second.problem == "no such choice"
+        assert second.answers["Effusion"] == 1.0
+        assert np.isnan(second.answers["Edema"])
+
+    def test_times_come_back_to_the_microsecond_with_their_zone(self, state: State) -> None:
+        east = AT.astimezone(timezone(timedelta(hours=5)))
+        state.save_pull(Pull((task(1, label(1, created_at=east)),), east), AT)
+        (given,) = state.labels()[1]
+        assert given.created_at == AT
+        assert given.created_at.tzinfo is not None
+        assert state.watermark() == AT
+        whole = AT.replace(microsecond=0)  # the one time in a million without a fraction sorts like the others
+        state.save_pull(pull(task(2, label(2, 2, updated_at=whole)), watermark=1), AT)
+        assert state.labels()[2][0].updated_at == whole
+
+    def test_a_time_without_a_zone_is_refused(self, state: State) -> None:
+        with pytest.raises(ValueError, match="time zone"):
+            state.set_fact("key", 1, AT.replace(tzinfo=None))
+
+    def test_a_corrected_label_replaces_the_old_one_and_history_keeps_both(self, state: State) -> None:
+        old, new = label(1, at=0, yes=1.0), label(1, at=60, yes=0.0)
+        assert state.save_pull(pull(task(1, old)), AT) == PullCount(1, 0, 0, 0)
+        assert state.save_pull(pull(task(1, new)), AT) == PullCount(0, 1, 0, 0)
+        assert truth(state) == {1: {1: (after(60), 0.0)}}
+        assert [(v.updated_at, v.answers["Effusion"]) for v in state.label_history()] == [(AT, 1.0), (after(60), 0.0)]
+
+    def test_a_withdrawn_label_is_gone_and_history_keeps_it(self, state: State) -> None:
+        state.save_pull(pull(task(1, label(1), label(2)), task(2, label(3, 2))), AT)
+        assert state.save_pull(pull(task(1, label(2), at=5)), AT) == PullCount(0, 0, 1, 0)
+        assert {task_id: set(labels) for task_id, labels in truth(state).items()} == {1: {2}, 2: {3}}
+        assert state.save_pull(pull(task(1, at=6)), AT) == PullCount(0, 0, 1, 0)
+        assert set(truth(state)) == {2}
+        assert [v.annotation_id for v in state.label_history()] == [1, 2, 3]
+
+    def test_a_label_that_was_withdrawn_may_come_back(self, state: State) -> None:
+        for given in (task(1, label(1), at=0), task(1, at=1), task(1, label(1), at=2)):
+            state.save_pull(pull(given), AT)
+        assert truth(state) == {1: {1: (AT, 1.0)}}
+
+    def test_a_task_that_a_pull_leaves_out_keeps_its_labels(self, state: State) -> None:
+        state.save_pull(pull(task(1, label(1))), AT)
+        state.save_pull(pull(task(2, label(2, 2))), AT)
+        assert set(truth(state)) == {1, 2}
+
+    def test_two_annotators_of_one_image_both_count(self, state: State) -> None:
+        state.save_pull(pull(task(1, label(1), label(2, annotator="8", yes=0.0))), AT)
+        assert [given.annotator for given in state.labels()[1]] == ["7", "8"]
+
+    def test_pulling_the_same_twice_changes_nothing(self, state: State) -> None:
+        brought = pull(task(1, label(1), label(2)), task(2, label(3, 2, problem="?")), task(3))
+        state.save_pull(brought, AT)
+        before = truth(state), state.label_history(), state.watermark()
+        assert state.save_pull(brought, after(9)) == PullCount(0, 0, 0, 0)
+        assert str((truth(state), state.label_history(), state.watermark())) == str(before)
+
+    def test_what_label_studio_says_of_a_labels_age_is_no_new_version(self, state: State) -> None:
+        state.save_pull(pull(task(1, label(1, raw='{"created_ago": "1 minute"}'))), AT)
+        again = state.save_pull(pull(task(1, label(1, raw='{"created_ago": "2 minutes"}'))), AT)
+        assert again == PullCount(0, 0, 0, 0)
+
+    def test_a_change_that_left_the_time_alone_is_seen(self, state: State) -> None:
+        """Bulk actions in Label Studio set the star without touching ``updated_at``."""
+        state.save_pull(pull(task(1, label(1))), AT)
+        assert state.save_pull(pull(task(1, label(1, ground_truth=True))), AT) == PullCount(0, 1, 0, 0)
+        assert state.labels()[1][0].ground_truth
+
+    def test_one_task_told_twice_in_a_pull_counts_as_it_stands_last(self, state: State) -> None:
+        old, new = task(1, label(1), label(2), at=1), task(1, label(1, at=5, yes=0.0), at=5)
+        state.save_pull(pull(new, old), AT)
+        assert truth(state) == {1: {1: (after(5), 0.0)}}
+
+    def test_a_late_pull_adds_to_the_history_and_changes_nothing_else(self, state: State) -> None:
+        state.save_pull(pull(task(1, label(1, at=60, yes=0.0), at=60)), AT)
+        late = pull(task(1, label(1, yes=1.0), label(2), at=1))
+        for _ in range(2):
+            assert state.save_pull(late, AT) == PullCount(0, 0, 0, 0)
+            assert truth(state) == {1: {1: (after(60), 0.0)}}
+            assert [(v.annotation_id, v.updated_at) for v in state.label_history()] == [(1, AT), (2, AT), (1, after(60))]
+
+    def test_the_next_pull_starts_where_the_last_one_ended(self, state: State) -> None:
+        assert state.watermark() is None
+        for seconds in (5.0, 7.0):
+            state.save_pull(pull(watermark=seconds), AT)
+            assert state.watermark() == after(seconds)
+
+    def test_a_pull_of_many_tasks_is_stored(self, state: State) -> None:
+        """More than a query's ids and an insert's rows at once."""
+        many = pull(*(task(n, label(n, n)) for n in range(1, 6_001)))
+        assert state.save_pull(many, AT) == PullCount(6_000, 0, 0, 0)
+        assert state.save_pull(many, AT) == PullCount(0, 0, 0, 0)
+        assert len(state.labels()) == 6_000
+
+    # -- rounds -------------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def stocked(self, state: State) -> State:
+        state.add_items([item("a"), item("b")])
+        return state
+
+    def test_a_round_comes_back_as_it_was_asked(self, stocked: State) -> None:
+        assert stocked.last_round() is None
+        asked = replace(
+            round_(1, "b", "a"), picks=(Pick("b", "active", "margin", "smallest margin", 1.0, -0.1), round_(1, "a").picks[0])
+        )  # fmt: skip
+        stocked.add_round(asked, {"round": 1}, b"probe")
+        (found,) = stocked.rounds()
+        np.testing.assert_array_equal(found.scores, asked.scores)
+        assert found.picks[0] == asked.picks[0]
+        assert np.isnan(found.picks[1].utility)
+        for name in ("number", "version", "at", "seed", "strategy", "n_labels", "findings", "bets"):
+            assert getattr(found, name) == getattr(asked, name), name
+
+    def test_scores_are_found_by_finding_whatever_the_order_later(self, stocked: State) -> None:
+        stocked.add_round(round_(1, "a", findings=("Edema", "Effusion")), {}, None)
+        found = stocked.rounds()[0]
+        np.testing.assert_array_equal(found.scores_of("Edema"), [0.1])
+        np.testing.assert_array_equal(found.scores_of("Effusion"), [np.nan])
+        np.testing.assert_array_equal(found.scores_of("Nodule"), [np.nan])
+
+    def test_a_round_of_nothing_can_be_kept(self, stocked: State) -> None:
+        stocked.add_round(round_(1), {}, None)
+        assert stocked.rounds()[0].scores.shape == (0, 2)
+
+    def test_committing_the_same_round_twice_changes_nothing(self, stocked: State) -> None:
+        for _ in range(2):
+            stocked.add_round(round_(1, "a"), {"round": 1}, b"probe")
+        assert len(stocked.rounds()) == len(stocked.reports()) == 1
+
+    def test_another_round_under_the_same_number_is_refused(self, stocked: State) -> None:
+        stocked.add_round(round_(1, "a"), {}, None)
+        with pytest.raises(Unavailable, match="Run the command again"):
+            stocked.add_round(replace(round_(1, "b"), version="another"), {}, None)
+        assert stocked.rounds()[0].picks[0].item == "a"
+
+    def test_a_round_that_cannot_be_kept_leaves_nothing_behind(self, stocked: State) -> None:
+        with pytest.raises(Unavailable):
+            stocked.add_round(round_(1, "a", "a"), {"round": 1}, b"probe")  # one image twice
+        assert (stocked.rounds(), stocked.reports(), stocked.probe()) == ([], [], None)
+
+    def test_a_round_waits_until_its_push_was_confirmed(self, stocked: State) -> None:
+        assert stocked.unconfirmed() is None
+        stocked.add_round(round_(1, "a"), {}, None)
+        assert (waiting := stocked.unconfirmed()) is not None
+        assert waiting.number == 1
+        for _ in range(2):
+            stocked.confirm_push(1, Receipt("loop-x-r0001", 1, (5,), ("odd",)), AT)
+            assert stocked.unconfirmed() is None
+        stocked.add_round(round_(2, "b"), {}, None)
+        assert (waiting := stocked.unconfirmed()) is not None
+        assert waiting.number == 2
+        assert (last := stocked.last_round()) is not None
+        assert last.number == 2
+
+    # -- reports, probes, amendments ----------------------------------------------------------------------------
+
+    def test_every_decision_is_kept_with_and_without_a_batch(self, stocked: State) -> None:
+        stocked.add_round(round_(1, "a"), {"verdict": "CONTINUE", "auc": None}, b"one")
+        stocked.add_report(1, {"verdict": "STOP"}, AT, b"two")
+        stocked.add_report(1, {"verdict": "STOP"}, AT)
+        assert [told["verdict"] for told in stocked.reports()] == ["CONTINUE", "STOP", "STOP"]
+
+    def test_a_probe_is_found_by_round_or_as_the_last(self, stocked: State) -> None:
+        assert stocked.probe() is None
+        stocked.add_round(round_(1, "a"), {}, b"\x00one")
+        stocked.add_round(round_(2, "b"), {}, b"two")
+        stocked.add_report(2, {}, AT, b"three")
+        assert (stocked.probe(), stocked.probe(1), stocked.probe(2)) == (b"three", b"\x00one", b"three")
+        assert stocked.probe(9) is None
+
+    def test_frozen_settings_that_change_are_told_with_what_changed(self, state: State) -> None:
+        first = {"stop.target": 0.9, "stop.rule": ("a", "b"), "findings": ["a"]}
+        for _ in range(2):
+            state.amend(first, AT)
+        assert state.amendments() == []
+        state.amend({**first, "stop.target": 0.8}, AT)
+        state.amend({**first, "stop.target": 0.8, "stop.alpha": 0.1}, after(3600))
+        assert state.amendments() == [
+            "2026-03-01 12:00: stop.target from 0.9 to 0.8",
+            "2026-03-01 13:00: stop.alpha from None to 0.1",
+        ]
+        state.amend(first, AT)
+        assert len(state.amendments()) == 3
+
+    # -- the database -------------------------------------------------------------------------------------------
+
+    def test_a_state_is_there_when_it_is_opened_again(self, url: str) -> None:
+        with State.create(url) as state:
+            state.add_items([item("a")])
+            state.save_pull(pull(task(1, label(1))), AT)
+            state.add_round(round_(1, "a"), {"round": 1}, b"probe")
+        for again in (State.open, State.create):
+            with again(url) as state:
+                assert [i.item for i in state.items()] == ["a"]
+                assert truth(state) == {1: {1: (AT, 1.0)}}
+                assert len(state.rounds()) == len(state.reports()) == 1
+
+    def test_many_images_are_taken_in_and_listed(self, state: State) -> None:
+        many = [item(f"{n:032x}", n) for n in range(100_000)]
+        state.add_items(many)
+        state.add_items(many[-10:])
+        state.add_tasks({i.item: n for n, i in enumerate(many)}, AT)
+        assert state.items() == many
+        assert len(state.tasks()) == 100_000
+
+
+class TestSqliteFile(StateContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return str(tmp_path / "project" / "state.db")
+
+
+class TestSqliteUrl(StateContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'state.db'}"
+
+
+class TestMemory(StateContract):
+    @pytest.fixture
+    def url(self) -> str:
+        return ":memory:"
+
+    def test_a_state_is_there_when_it_is_opened_again(self, url: str) -> None:
+        with pytest.raises(BadInput, match="loop start"):
+            State.open(url)
+
+
+@pytest.mark.skipif(
+    "LOOP_TEST_POSTGRES" not in os.environ,
+    reason="no PostgreSQL; set LOOP_TEST_POSTGRES to the URL of a database that may be filled, e.g. postgresql+psycopg://HOST/NAME",
+)
+class TestPostgres(StateContract):
+    @pytest.fixture
+    def url(self) -> Iterator[str]:
+        from sqlalchemy import create_engine
+
+        server, name = os.environ["LOOP_TEST_POSTGRES"], f"loop_{uuid.uuid4().hex[:12]}"
+        engine = create_engine(server)
+        with engine.begin() as connection:
+            connection.execute(text(f"CREATE SCHEMA {name}"))
+        yield f"{server}{'&' if '?' in server else '?'}options=-csearch_path%3D{name}"
+        with engine.begin() as connection:
+            connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
+        engine.dispose()
+
+
+# -- order of arrival -----------------------------------------------------------------------------------------
+
+Said = tuple[int, bool, int]  # annotation, yes, seconds
+EDITS = st.lists(st.tuples(st.integers(1, 3), st.sampled_from(["say", "delete"]), st.booleans()), max_size=6)
+
+
+def snapshots(edits: list[tuple[int, str, bool]], task_id: int) -> list[Task]:
+    """A task as it stood after each edit, a second apart."""
+    now: dict[int, Label] = {}
+    told = []
+    for second, (annotation, verb, yes) in enumerate(edits, start=1):
+        if verb == "say":
+            now[annotation] = label(10 * task_id + annotation, task_id, at=second, yes=float(yes))
+        else:
+            now.pop(annotation, None)
+        told.append(task(task_id, *now.values(), at=second))
+    return told
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(first=EDITS, second=EDITS, data=st.data())
+def test_the_order_of_arrival_does_not_matter(
+    first: list[tuple[int, str, bool]], second: list[tuple[int, str, bool]], data: st.DataObject
+) -> None:
+    """Whatever people did to two tasks, and in whichever order the pulls came, the latest one is the truth."""
+    all_ = [*snapshots(first, 1), *snapshots(second, 2)]
+    order = data.draw(st.permutations(all_))
+    expected = {
+        stood[-1].task_id: {x.annotation_id: (x.updated_at, x.answers["Effusion"]) for x in stood[-1].labels}
+        for stood in (snapshots(first, 1), snapshots(second, 2))
+        if stood and stood[-1].labels
+    }
+    with State.create(":memory:") as straight, State.create(":memory:") as shuffled:
+        for stood in all_:
+            straight.save_pull(pull(stood), AT)
+        for stood in order:
+            shuffled.save_pull(pull(stood), AT)
+            shuffled.save_pull(pull(stood), AT)
+        assert truth(straight) == truth(shuffled) == expected
+        histories = [
+            [(v.annotation_id, v.updated_at) for v in state.label_history()] for state in (straight, shuffled)
+        ]
+        assert set(histories[0]) == set(histories[1])
+
+
+# -- a copy to try things on ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["state.db", ":memory:"])
+def test_a_sandbox_knows_everything_and_changes_nothing(tmp_path: Path, url: str) -> None:
+    with State.create(url if url == ":memory:" else str(tmp_path / url)) as state:
+        state.add_items([item("a"), item("b")])
+        state.save_pull(pull(task(1, label(1))), AT)
+        state.add_round(round_(1, "a"), {"round": 1}, b"probe")
+        with state.sandbox() as copy:
+            assert str(copy.rounds()) == str(state.rounds())
+            assert truth(copy) == truth(state)
+            copy.save_pull(pull(task(1, at=5), watermark=9), AT)
+            copy.add_round(round_(2, "b"), {"round": 2}, None)
+            copy.set_fact("project", 1, AT)
+        assert truth(state) == {1: {1: (AT, 1.0)}}
+        assert len(state.rounds()) == len(state.reports()) == 1
+        assert state.fact("project") is None
+        assert state.watermark() == AT
+
+
+# -- death ----------------------------------------------------------------------------------------------------
+
+DEADLY = """
+    import os, signal, sys
+    from sqlalchemy import Engine, event
+    import test_state as t
+    from loop.state import State
+
+    state, n = State.create(sys.argv[1]), int(sys.argv[2])
+    state.add_items([t.item("a"), t.item("b")])
+    state.save_pull(t.pull(t.task(1, t.label(1))), t.AT)
+    state.add_round(t.round_(1, "a"), {"round": 1}, b"one")
+    writes = 0
+
+    @event.listens_for(Engine, "after_cursor_execute")
+    def die(connection, cursor, statement, *rest):
+        global writes
+        writes += statement.lstrip().upper().startswith("INSERT")
+        if writes == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    getattr(sys.modules[__name__], sys.argv[3])() if False else None
+    if sys.argv[3] == "save_pull":
+        state.save_pull(t.pull(t.task(1, t.label(1, at=5, yes=0.0), t.label(2)), t.task(2, t.label(3, 2)), watermark=9), t.AT)
+    else:
+        state.add_round(t.round_(2, "b", "a"), {"round": 2}, b"two")
+"""
