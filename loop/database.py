@@ -186,7 +186,7 @@ def _engine(url: str) -> Engine:
                 url if "://" in url else f"sqlite:///{url}", connect_args={"timeout": BUSY_S}
             )
         else:
-            return create_engine(url)
+            return create_engine(url, isolation_level="SERIALIZABLE")
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise BadInput(
             f"No state can be opened at {_hidden(url)}: {error}. Give a path, or an SQLAlchemy URL such as "

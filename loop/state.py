@@ -168,7 +168,7 @@ class State:
             current = _current_labels(connection, ids)
             seen = _seen(connection, ids)
             late: list[Task] = []
-            for task in sorted(pull.tasks, key=lambda task: task.updated_at):
+            for task in pull.tasks:
                 updated_at = write_time(task.updated_at)
                 if updated_at < seen.get(task.task_id, ""):
                     late.append(task)

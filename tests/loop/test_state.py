@@ -161,7 +161,7 @@ class StateContract:
         assert state.tasks() == {"a": 9, "b": 2}
 
     def test_a_task_of_an_image_that_is_not_in_our_care_is_refused(self, state: State) -> None:
-        with pytest.raises(Unavailable, match="(?i)foreign key"):
+        with pytest.raises(Unavailable, match=r"(?i)foreign key"):
             state.add_tasks({"nobody": 1}, AT)
         assert state.tasks() == {}
 
@@ -185,9 +185,7 @@ class StateContract:
         assert given.created_at == AT
         assert given.created_at.tzinfo is not None
         assert state.watermark() == AT
-        whole = AT.replace(
-            microsecond=0
-        )  # the one time in a million without a fraction sorts like the others
+        whole = AT.replace(microsecond=0)
         state.save_pull(pull(task(2, label(2, 2, updated_at=whole)), watermark=1), AT)
         assert state.labels()[2][0].updated_at == whole
 
@@ -715,3 +713,28 @@ def test_a_state_that_another_program_writes_can_be_read_and_is_waited_for(
             assert state.save_pull(pull(task(2, label(2, 2))), AT) == PullCount(1, 0, 0, 0)
     finally:
         other.close()
+
+
+def test_what_a_writer_has_read_stays_true_until_it_is_done(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second writer between the look and the leap is kept out; it may try again."""
+    monkeypatch.setattr("loop.database.BUSY_S", 0.05)
+    with State.open(str(path)) as first, State.open(str(path)) as second:
+        kept_out = []
+
+        def cut_in(connection: object, cursor: object, statement: str, *rest: object) -> None:
+            if statement.startswith("SELECT facts") and not kept_out:
+                kept_out.append(True)
+                with pytest.raises(Unavailable, match="Another program is writing"):
+                    second.set_fact("key", "second", AT)
+
+        event.listen(Engine, "after_cursor_execute", cut_in)
+        try:
+            first.set_fact("key", "first", AT)
+        finally:
+            event.remove(Engine, "after_cursor_execute", cut_in)
+        assert kept_out
+        assert second.fact("key") == "first"
+        second.set_fact("key", "second", AT)
+        assert first.fact("key") == "second"
