@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from annotate.records import Label, Pull, Receipt, Task
 from loop import schema
@@ -46,6 +46,7 @@ class State:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._items: list[Item] = []  # as read last; images are only added, so as many are the same
 
     @classmethod
     def create(cls, url: str) -> State:
@@ -114,7 +115,11 @@ class State:
 
     def items(self) -> list[Item]:
         """Every image in our care, in the order they came."""
-        return [read_item(row) for row in self._db.rows(select(schema.items).order_by(schema.items.c.seq))]
+        t = schema.items
+        with self._db.read() as connection:
+            if connection.scalar(select(func.count()).select_from(t)) != len(self._items):
+                self._items = [read_item(row) for row in connection.execute(select(t).order_by(t.c.seq))]
+        return list(self._items)
 
     def add_problems(self, found: Iterable[tuple[Path | str, str]], at: datetime) -> None:
         """Note images that could not be used, each with its reason."""

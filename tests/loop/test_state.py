@@ -145,6 +145,12 @@ class StateContract:
         state.add_items([replace(item("a"), stream="active", position=None), item("b")])
         assert state.items() == [item("a"), item("b")]
 
+    def test_images_that_came_later_are_listed_too(self, state: State) -> None:
+        for name in "abc":
+            state.add_items([item(name)])
+            state.items().clear()
+        assert state.items() == [item(name) for name in "abc"]
+
     def test_problems_are_noted_once(self, state: State) -> None:
         for _ in range(2):
             state.add_problems(
@@ -721,7 +727,7 @@ def test_what_a_writer_has_read_stays_true_until_it_is_done(
     """A second writer between the look and the leap is kept out; it may try again."""
     monkeypatch.setattr("loop.database.BUSY_S", 0.05)
     with State.open(str(path)) as first, State.open(str(path)) as second:
-        kept_out = []
+        kept_out: list[bool] = []
 
         def cut_in(connection: object, cursor: object, statement: str, *rest: object) -> None:
             if statement.startswith("SELECT facts") and not kept_out:
