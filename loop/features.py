@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -18,10 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from loop.errors import BadInput, Unavailable
 
 ID_BYTES = 16  # an item id is 32 hexadecimal digits
-RECORD = struct.Struct(
-    "<4sQQIII"
-)  # magic, start row, rows, crc of vectors, crc of ids, crc of the record before it
-MAGIC = b"ALFS"
+RECORD = struct.Struct("<4sQQIII")  # magic, first row, rows, crc of vectors, crc of ids, crc of these fields
+BATCH, VOID = b"ALFS", b"ALFV"  # a batch was written; the batch that starts at this row is no longer valid
+FILES = ("vectors.f16", "items.bin", "commits.log")
+ITEM = re.compile(r"[0-9a-f]{32}")
 LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -65,13 +67,50 @@ class FeatureTable:
             yield some, self.read(some)
 
 
+def storable(vectors: ArrayLike) -> NDArray[np.bool_]:
+    """Which vectors, shape ``(n, d)``, are finite and inside float16's range; shape ``(n,)``."""
+    return np.asarray((np.abs(np.asarray(vectors)) <= LARGEST).all(axis=1))
+
+
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What a check of every batch found; ``bad`` holds the first row and the number of rows of each bad batch."""
+    """What a check of every batch found.
+
+    Attributes:
+        rows: Embeddings in force.
+        batches: Batches that hold them.
+        bad: First row and number of rows of each batch that does not agree with its checksum.
+    """
 
     rows: int
     batches: int
     bad: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    start: int
+    n: int
+    vectors_crc: int
+    ids_crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """What the log says: batches in unbroken order, those declared void, whole records, rows after a broken one."""
+
+    batches: tuple[_Batch, ...]
+    void: frozenset[int]
+    n_records: int
+    n_cut_off: int
+
+    @property
+    def rows(self) -> int:
+        return self.batches[-1].start + self.batches[-1].n if self.batches else 0
+
+    @property
+    def in_force(self) -> list[_Batch]:
+        return [batch for batch in self.batches if batch.start not in self.void]
 
 
 class FeatureStore:
@@ -79,13 +118,18 @@ class FeatureStore:
 
     ``vectors.f16`` holds rows, ``items.bin`` their ids, ``commits.log`` one record a batch with checksums. Data
     and ids are synced before their record is: what the log names is whole, what it does not name is not there.
+    A batch that went bad on the disk is declared void by another record; its items are missing until they are
+    appended again.
     """
 
     def __init__(self, folder: Path, dim: int) -> None:
         self.folder, self.dim = folder, dim
-        self._items: list[str] = []
+        for name in FILES:
+            if not (folder / name).exists():
+                (folder / name).touch()
         self._row: dict[str, int] = {}
-        self._refresh()
+        self._log = _Log((), frozenset(), 0, 0)
+        self.refresh()
 
     @classmethod
     def open(cls, folder: Path, fingerprint: str, dim: int) -> FeatureStore:
@@ -96,24 +140,29 @@ class FeatureStore:
         """
         folder.mkdir(parents=True, exist_ok=True)
         about, wanted = folder / "encoder.json", {"fingerprint": fingerprint, "dim": dim}
-        if about.is_file():
-            if (held := json.loads(about.read_text())) != wanted:
-                raise BadInput(
-                    f"{folder} holds embeddings of another encoder ({held}); give this one a folder of its own."
-                )
-        else:
+        if not about.is_file():
             draft = about.with_suffix(f".{os.getpid()}")
-            draft.write_text(json.dumps(wanted))
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(wanted, file)
+                _sync(file)
             draft.replace(about)
+        try:
+            held = json.loads(about.read_text(encoding="utf-8"))
+        except ValueError:
+            raise BadInput(f"{about} is damaged. Delete {folder}; the images are encoded again.") from None
+        if held != wanted:
+            raise BadInput(
+                f"{folder} holds embeddings of another encoder ({held}); give this one a folder of its own."
+            )
         return cls(folder, dim)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._row)
 
     @property
     def items(self) -> Sequence[str]:
         """Item ids in the order of their rows."""
-        return tuple(self._items)
+        return tuple(self._row)
 
     def has(self, item: str) -> bool:
         """Whether an item is encoded."""
@@ -127,35 +176,43 @@ class FeatureStore:
         """Add a batch; rows that are there already are left as they are.
 
         Args:
-            items: Item ids, n of them.
+            items: Item ids, n of them, 32 hexadecimal digits each. Of equal ones the first counts.
             vectors: Shape ``(n, d)``, finite and inside float16's range.
 
         Raises:
             BadInput: A vector cannot be stored; the message names its item.
             Unavailable: Another process writes to this store.
         """
-        given = np.asarray(vectors, dtype=np.float32)
+        given = np.asarray(vectors)
         if given.shape != (len(items), self.dim):
             raise BadInput(
                 f"{len(items)} items came with vectors of shape {given.shape}, not ({len(items)}, {self.dim})."
             )
-        strange = ~(np.abs(given) <= LARGEST).all(axis=1)
-        if strange.any():
+        fits = storable(given)
+        if not fits.all():
             raise BadInput(
-                f"The embedding of item {items[int(np.flatnonzero(strange)[0])]} is not finite or beyond float16."
+                f"The embedding of item {items[int(np.argmin(fits))]} is not finite or beyond float16."
             )
-        try:
-            with FileLock(self.folder / "write.lock", timeout=0):
-                self._refresh()
-                new = {item: row for row, item in enumerate(items) if item not in self._row}
-                if new:
-                    self._write(list(new), given[list(new.values())])
-        except Timeout:
-            raise Unavailable(f"Another process encodes into {self.folder}. Wait for it to end.") from None
+        for item in items:
+            if not ITEM.fullmatch(item):
+                raise BadInput(f"{item!r} is no item id: 32 hexadecimal digits, in lower case.")
+        with self._writing():
+            new: dict[str, int] = {}
+            for row, item in enumerate(items):
+                if item not in self._row:
+                    new.setdefault(item, row)
+            if new:
+                self._write(list(new), given[list(new.values())])
 
     def read(self, items: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of some items, shape ``(n, d)``. A missing one is a KeyError."""
-        return self._read_rows(np.array([self._row[item] for item in items], dtype=np.int64))
+        rows = np.array([self._row[item] for item in items], dtype=np.int64)
+        if not len(rows):
+            return np.empty((0, self.dim), dtype=np.float32)
+        mapped = np.memmap(
+            self.folder / "vectors.f16", dtype=np.float16, mode="r", shape=(self._log.rows, self.dim)
+        )
+        return np.asarray(mapped[rows], dtype=np.float32)
 
     def chunks(
         self, items: Sequence[str], size: int = 4096
@@ -167,34 +224,77 @@ class FeatureStore:
 
     def verify(self) -> Verification:
         """Check every batch against its checksums."""
-        self._refresh()
-        records = self._records()
-        bad = []
-        with (self.folder / "vectors.f16").open("rb") as data, (self.folder / "items.bin").open("rb") as ids:
-            for start, n, vectors_crc, ids_crc in records:
-                data.seek(start * self._row_bytes)
-                ids.seek(start * ID_BYTES)
-                if (
-                    zlib.crc32(data.read(n * self._row_bytes)) != vectors_crc
-                    or zlib.crc32(ids.read(n * ID_BYTES)) != ids_crc
-                ):
-                    bad.append((start, n))
-        return Verification(len(self), len(records), tuple(bad))
+        self.refresh()
+        bad = [(batch.start, batch.n) for batch in self._bad_batches()]
+        if self._log.n_cut_off:
+            bad.append((self._log.rows, self._log.n_cut_off))
+        return Verification(len(self), len(self._log.in_force), tuple(bad))
+
+    def drop_bad(self) -> Verification:
+        """Declare bad batches void, so that their items are missing and may be appended again.
+
+        Returns:
+            What was found, as `verify` says it.
+
+        Raises:
+            Unavailable: Another process writes to this store.
+        """
+        with self._writing():
+            found = self.verify()
+            bad = set(found.bad)
+            for batch in self._log.in_force:
+                if (batch.start, batch.n) in bad:
+                    self._record(VOID, batch)
+            with (self.folder / "commits.log").open("r+b") as log:
+                log.truncate(self._read_log().n_records * RECORD.size)  # what follows a broken record
+            self.refresh()
+        return found
+
+    def refresh(self) -> None:
+        """See what another process has committed since."""
+        log = self._read_log()
+        if log == self._log:
+            return
+        with (self.folder / "items.bin").open("rb") as file:
+            if log.batches[: len(self._log.batches)] == self._log.batches and log.void == self._log.void:
+                fresh = log.in_force[len(self._log.in_force) :]
+            else:
+                self._row, fresh = {}, log.in_force
+            for batch in fresh:
+                file.seek(batch.start * ID_BYTES)
+                ids = file.read(batch.n * ID_BYTES)
+                for i in range(batch.n):
+                    self._row[ids[i * ID_BYTES : (i + 1) * ID_BYTES].hex()] = batch.start + i
+        self._log = log
 
     @property
     def _row_bytes(self) -> int:
         return 2 * self.dim
 
-    def _read_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        if not len(rows):
-            return np.empty((0, self.dim), dtype=np.float32)
-        mapped = np.memmap(
-            self.folder / "vectors.f16", dtype=np.float16, mode="r", shape=(len(self), self.dim)
-        )
-        return np.asarray(mapped[rows], dtype=np.float32)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keep other writers out, and know what they wrote."""
+        try:
+            with FileLock(self.folder / "write.lock", timeout=0):
+                self.refresh()
+                yield
+        except Timeout:
+            raise Unavailable(f"Another process encodes into {self.folder}. Wait for it to end.") from None
 
-    def _write(self, items: list[str], vectors: NDArray[np.float32]) -> None:
-        start = len(self)
+    def _bad_batches(self) -> list[_Batch]:
+        bad = []
+        with (self.folder / "vectors.f16").open("rb") as data, (self.folder / "items.bin").open("rb") as ids:
+            for batch in self._log.in_force:
+                data.seek(batch.start * self._row_bytes)
+                ids.seek(batch.start * ID_BYTES)
+                vectors_crc = zlib.crc32(data.read(batch.n * self._row_bytes))
+                ids_crc = zlib.crc32(ids.read(batch.n * ID_BYTES))
+                if (vectors_crc, ids_crc) != (batch.vectors_crc, batch.ids_crc):
+                    bad.append(batch)
+        return bad
+
+    def _write(self, items: list[str], vectors: NDArray[Any]) -> None:
+        start = self._log.rows
         data = np.ascontiguousarray(vectors, dtype=np.float16).tobytes()
         ids = b"".join(bytes.fromhex(item) for item in items)
         for name, offset, content in (
@@ -205,52 +305,48 @@ class FeatureStore:
                 file.truncate(offset)  # a torn tail that no record names
                 file.seek(offset)
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        body = RECORD.pack(MAGIC, start, len(items), zlib.crc32(data), zlib.crc32(ids), 0)[:-4]
-        with (self.folder / "commits.log").open("r+b") as log:
-            whole = len(self._records()) * RECORD.size
-            log.truncate(whole)
-            log.seek(whole)
-            log.write(body + struct.pack("<I", zlib.crc32(body)))
-            log.flush()
-            os.fsync(log.fileno())
-        self._refresh()
+                _sync(file)
+        self._record(BATCH, _Batch(start, len(items), zlib.crc32(data), zlib.crc32(ids)))
+        self.refresh()
 
-    def _records(self) -> list[tuple[int, int, int, int]]:
-        """The log's whole records in unbroken order: start, rows, crc of vectors, crc of ids."""
-        found: list[tuple[int, int, int, int]] = []
-        log = (self.folder / "commits.log").read_bytes()
-        rows = min(
+    def _record(self, magic: bytes, batch: _Batch) -> None:
+        body = RECORD.pack(magic, batch.start, batch.n, batch.vectors_crc, batch.ids_crc, 0)[:-4]
+        with (self.folder / "commits.log").open("r+b") as log:
+            end = self._read_log().n_records * RECORD.size
+            log.truncate(end)
+            log.seek(end)
+            log.write(body + struct.pack("<I", zlib.crc32(body)))
+            _sync(log)
+
+    def _read_log(self) -> _Log:
+        """The log up to its first record that is torn, out of order, or names rows that are not there."""
+        content = (self.folder / "commits.log").read_bytes()
+        there = min(
             (self.folder / "vectors.f16").stat().st_size // self._row_bytes,
             (self.folder / "items.bin").stat().st_size // ID_BYTES,
         )
-        expected = 0
-        for offset in range(0, len(log) - RECORD.size + 1, RECORD.size):
-            magic, start, n, vectors_crc, ids_crc, crc = RECORD.unpack_from(log, offset)
-            if (
-                magic != MAGIC
-                or start != expected
-                or zlib.crc32(log[offset : offset + RECORD.size - 4]) != crc
-            ):
-                break
-            if start + n > rows:
-                break
-            found.append((start, n, vectors_crc, ids_crc))
-            expected = start + n
-        return found
+        batches: list[_Batch] = []
+        void: set[int] = set()
+        expected = n_records = furthest = 0
+        unbroken = True
+        for offset in range(0, len(content) - RECORD.size + 1, RECORD.size):
+            magic, start, n, vectors_crc, ids_crc, crc = RECORD.unpack_from(content, offset)
+            sound = magic in (BATCH, VOID) and zlib.crc32(content[offset : offset + RECORD.size - 4]) == crc
+            if magic == BATCH:
+                unbroken = unbroken and sound and start == expected and start + n <= there
+            unbroken = unbroken and sound
+            if not unbroken:
+                furthest = max(furthest, start + n if sound else 0)
+                continue
+            n_records += 1
+            if magic == VOID:
+                void.add(start)
+            else:
+                batches.append(_Batch(start, n, vectors_crc, ids_crc))
+                expected = start + n
+        return _Log(tuple(batches), frozenset(void), n_records, max(0, furthest - expected))
 
-    def _refresh(self) -> None:
-        """See what was committed since."""
-        for name in ("vectors.f16", "items.bin", "commits.log"):
-            (self.folder / name).touch()
-        records = self._records()
-        rows = sum(n for _, n, _, _ in records)
-        if rows > len(self._items):
-            with (self.folder / "items.bin").open("rb") as ids:
-                ids.seek(len(self._items) * ID_BYTES)
-                fresh = ids.read((rows - len(self._items)) * ID_BYTES)
-            for at in range(0, len(fresh), ID_BYTES):
-                item = fresh[at : at + ID_BYTES].hex()
-                self._row[item] = len(self._items)
-                self._items.append(item)
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

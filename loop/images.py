@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from loop.errors import BadInput
 
-DICOM_SUFFIXES = (".dcm", ".dicom", "")
-SUFFIXES = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+MOST_PIXELS = 2 * (
+    Image.MAX_IMAGE_PIXELS or 89_478_485
+)  # beyond it a header is damaged, or the file an attack
+MOST_OBLONG = 50  # sides; resized to an encoder's input, a line of pixels would fill the memory
+DAMAGED = (  # what decoders raise, led astray by damaged bytes
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Image.DecompressionBombError,
+    struct.error,
+    zlib.error,
+)
 
 
 class BadImage(BadInput):
@@ -37,18 +57,21 @@ def open_image(path: Path) -> Image.Image:
     orientation is applied. Of DICOM, the modality and VOI transformations are applied and MONOCHROME1 is inverted.
 
     Raises:
-        BadImage: No image, a truncated one, or several frames.
+        BadImage: No image, a truncated one, several frames, or a size that no picture has.
     """
     if is_dicom(path):
         return _open_dicom(path)
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=("PNG", "JPEG")) as opened:
+            _check_size(path, *opened.size)
             opened.load()
             return _flattened(ImageOps.exif_transpose(opened))
+    except BadImage:
+        raise
     except UnidentifiedImageError:
         raise BadImage(f"{path}: no PNG, JPEG or DICOM inside") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadImage(f"{path}: {error}") from None
+    except DAMAGED as error:
+        raise BadImage(f"{path}: {_reason(error)}") from None
 
 
 def render_png(path: Path, out: Path) -> None:
@@ -68,39 +91,53 @@ def read_patient_id(path: Path) -> str:
 
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
-    except (OSError, pydicom.errors.InvalidDicomError, ValueError) as error:
-        raise BadImage(f"{path}: {error}") from None
+    except (*DAMAGED, pydicom.errors.InvalidDicomError):
+        raise BadImage(f"{path}: the DICOM header cannot be read") from None  # a reason might quote the tag
     return str(header.get("PatientID", "") or "").strip()
 
 
 def _open_dicom(path: Path) -> Image.Image:
     import pydicom
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut  # type: ignore[attr-defined]
+    from pydicom.pixels import apply_color_lut  # type: ignore[attr-defined]
 
     try:
         dataset = pydicom.dcmread(path)
+        if "PixelData" not in dataset:
+            raise BadImage(f"{path}: a DICOM file without an image")
         frames = int(dataset.get("NumberOfFrames", 1) or 1)
         if frames > 1:
             raise BadImage(f"{path}: holds {frames} frames; export the one to label as an image of its own")
+        _check_size(path, int(dataset.Columns), int(dataset.Rows))
         pixels = dataset.pixel_array
-        if dataset.PhotometricInterpretation.startswith("MONOCHROME"):
-            pixels = apply_voi_lut(apply_modality_lut(pixels, dataset), dataset)
-            grey = _stretched(np.asarray(pixels, dtype=np.float64))
-            return Image.fromarray(255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey)
-        return Image.fromarray(_stretched(np.asarray(pixels, dtype=np.float64))).convert("RGB")
+        meaning = str(dataset.PhotometricInterpretation)
+        if meaning.startswith("MONOCHROME"):
+            grey = _stretched(_windowed(pixels, dataset))
+            return Image.fromarray(255 - grey if meaning == "MONOCHROME1" else grey)
+        if meaning == "PALETTE COLOR":
+            pixels = apply_color_lut(pixels, dataset)
+        if pixels.dtype.itemsize > 1:
+            pixels = pixels >> 8 if int(pixels.max()) > 255 else pixels
+        return Image.fromarray(pixels.astype(np.uint8)).convert("RGB")
     except BadImage:
         raise
-    except (
-        OSError,
-        AttributeError,
-        KeyError,
-        NotImplementedError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        pydicom.errors.InvalidDicomError,
-    ) as error:
-        raise BadImage(f"{path}: the DICOM pixels cannot be read ({error})") from None
+    except (*DAMAGED, pydicom.errors.InvalidDicomError) as error:
+        raise BadImage(f"{path}: the DICOM pixels cannot be read ({_reason(error)})") from None
+
+
+def _windowed(pixels: NDArray[Any], dataset: Any) -> NDArray[np.float64]:
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut  # type: ignore[attr-defined]
+
+    return np.asarray(apply_voi_lut(apply_modality_lut(pixels, dataset), dataset), dtype=np.float64)
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    short, long = sorted((width, height))
+    if short < 1 or width * height > MOST_PIXELS or long > MOST_OBLONG * short:
+        raise BadImage(f"{path}: says it is {width:,} x {height:,} pixels, which no X-ray is")
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _flattened(image: Image.Image) -> Image.Image:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
 from loop.errors import BadInput
-from loop.images import DICOM_SUFFIXES, SUFFIXES, BadImage, is_dicom, read_patient_id
+from loop.images import SUFFIXES, BadImage, is_dicom, read_patient_id
 
 Stream = Literal["random", "active", "spare"]
 
@@ -63,7 +63,8 @@ def find_images(source: Path, patient: str = "", key: bytes = b"annotation-loop"
     Args:
         source: A folder, or a CSV with the column ``file`` (relative to the CSV), optionally ``patient``, and any
             metadata columns.
-        patient: For a folder: a regular expression on the relative path whose one group is the patient.
+        patient: For a folder: a regular expression on the relative path whose one group is the patient. Where it
+            says nothing, a DICOM file's PatientID does.
         key: Key of the hash that stands for a DICOM PatientID.
 
     Raises:
@@ -96,7 +97,7 @@ def hash_images(found: Sequence[Found], told: Callable[[int, int], None] | None 
             with image.path.open("rb") as file:
                 name = hashlib.file_digest(file, "sha256").hexdigest()[:32]
         except OSError as error:
-            problems.append((str(image.path), f"cannot be read: {error.strerror}"))
+            problems.append((str(image.path), f"cannot be read: {error.strerror or error}"))
         else:
             if name in items:
                 problems.append((str(image.path), f"same content as {items[name].path}; asked once"))
@@ -144,24 +145,22 @@ def _walk(folder: Path, pattern: str, key: bytes) -> list[Found]:
     found = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or path.suffix.lower() not in SUFFIXES or not path.is_file():
+        if hidden or not path.is_file():
             continue
-        if not path.suffix and not is_dicom(path):
+        if path.suffix.lower() not in SUFFIXES and not is_dicom(path):  # archives name DICOM files by UID
             continue
         found.append(Found(path, _patient(path, folder, pattern, key), {}))
     return found
 
 
 def _patient(path: Path, folder: Path, pattern: str, key: bytes) -> str | None:
-    if pattern:
-        match = re.search(pattern, path.relative_to(folder).as_posix())
-        return match[1] if match and match[1] else None
-    return _dicom_patient(path, key)
+    match = re.search(pattern, path.relative_to(folder).as_posix()) if pattern else None
+    return match[1] if match and match[1] else _dicom_patient(path, key)
 
 
 def _dicom_patient(path: Path, key: bytes) -> str | None:
     """A keyed hash of PatientID; None where there is none."""
-    if path.suffix.lower() not in DICOM_SUFFIXES or not is_dicom(path):
+    if not is_dicom(path):
         return None
     try:
         name = read_patient_id(path)
@@ -171,31 +170,49 @@ def _dicom_patient(path: Path, key: bytes) -> str | None:
 
 
 def _read_manifest(source: Path, key: bytes) -> list[Found]:
-    try:
-        table = pd.read_csv(source, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{source} cannot be read as CSV: {error}") from None
-    if "file" not in table:
-        raise BadInput(f"{source} has no column `file`; it has {', '.join(map(str, table))}.")
-    paths = [(source.parent / name) if name else None for name in table["file"].str.strip()]
-    for row, path in enumerate(paths, start=2):
-        if path is None or not path.is_file():
+    found: list[Found] = []
+    line_of: dict[Path, int] = {}
+    for line, row in _rows(source):
+        name = row.pop("file").strip()
+        path = source.parent / name
+        if not name or not path.is_file():
             raise BadInput(
-                f"{source}, line {row}: there is no file {path or '(empty)'}. Paths are relative to the manifest."
+                f"{source}, line {line}: there is no file {path if name else '(empty)'}. "
+                "Paths are absolute or relative to the manifest."
             )
-    doubled = table["file"].duplicated()
-    if doubled.any():
-        row = int(np.flatnonzero(doubled)[0])
-        raise BadInput(
-            f"{source}, line {row + 2}: {table['file'][row]} stands there twice; keep one row an image."
-        )
-    named = table["patient"].str.strip() if "patient" in table else [""] * len(table)
-    further = [str(column) for column in table if column not in ("file", "patient")]
-    return [
-        Found(path, patient or _dicom_patient(path, key), {name: str(table[name][row]) for name in further})
-        for row, (path, patient) in enumerate(zip(_present(paths), named, strict=True))
-    ]
+        if path in line_of:
+            raise BadInput(
+                f"{source}, line {line}: {name} stands in line {line_of[path]} too; keep one row an image."
+            )
+        line_of[path] = line
+        patient = row.pop("patient", "").strip()
+        found.append(Found(path, patient or _dicom_patient(path, key), row))
+    return found
 
 
-def _present(paths: Iterable[Path | None]) -> list[Path]:
-    return [path for path in paths if path is not None]
+def _rows(source: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a manifest, by column, each with its line."""
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            columns = [_column(name) for name in next(lines, [])]
+            rows = [(lines.line_num, row) for row in lines if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{source} cannot be read as CSV in UTF-8: {error}") from None
+    if "file" not in columns:
+        raise BadInput(f"{source} has no column `file`; it has {', '.join(columns) or 'none'}.")
+    doubled = sorted({name for name in columns if columns.count(name) > 1})
+    if doubled:
+        raise BadInput(f"{source} has the column `{doubled[0]}` twice.")
+    for line, row in rows:
+        if len(row) != len(columns):
+            raise BadInput(
+                f"{source}, line {line}: {len(row)} fields, but {len(columns)} columns. Quote fields that hold a comma."
+            )
+    return [(line, dict(zip(columns, row, strict=True))) for line, row in rows]
+
+
+def _column(name: str) -> str:
+    """A column's name; `file` and `patient` are known in any case, lest a patient be overlooked."""
+    plain = name.strip()
+    return plain.lower() if plain.lower() in ("file", "patient") else plain

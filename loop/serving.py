@@ -34,23 +34,32 @@ def address_images(
     Raises:
         BadInput: A folder is not below the server's document root, or no address can be made.
     """
-    renditions = settings.folder / "renditions"
-    shown: dict[str, Path] = {}
-    for done, item in enumerate(items, start=1):
-        shown[item.item] = _rendition(item, renditions) if is_dicom(item.path) else item.path.resolve()
-        told(done, len(items))
+    shown = {item.item: _shown(item, settings.folder / "renditions") for item in items}
     delivery = settings.label_studio.delivery
-    if delivery == "upload":
-        return _uploaded(studio, project_id, shown, told)
-    if delivery == "url":
-        return {item: _url(settings, path) for item, path in shown.items()}
     root = settings.document_root
-    for folder in _served_folders(shown.values(), root):
+    addresses: dict[str, str] = {}
+    folders: list[Path] = []
+    if delivery == "url":
+        addresses = {item: _url(settings, path) for item, path in shown.items()}
+    elif delivery != "upload":
+        folders = _served_folders(shown.values(), root)
+        addresses = {
+            item: f"/data/local-files/?d={quote(path.relative_to(root).as_posix())}"
+            for item, path in shown.items()
+        }
+    for done, item in enumerate(items, start=1):  # only now: an address that cannot be made is known at once
+        if is_dicom(item.path) and not shown[item.item].is_file():
+            shown[item.item].parent.mkdir(parents=True, exist_ok=True)
+            render_png(item.path, shown[item.item])
+        told(done, len(items))
+    for folder in folders:
         studio.ensure_local_files(project_id, folder)
-    return {
-        item: f"/data/local-files/?d={quote(path.relative_to(root).as_posix())}"
-        for item, path in shown.items()
-    }
+    return _uploaded(studio, project_id, shown, told) if delivery == "upload" else addresses
+
+
+def _shown(item: Item, renditions: Path) -> Path:
+    """The file that is shown for an image."""
+    return (renditions / f"{item.item}.png" if is_dicom(item.path) else item.path).resolve()
 
 
 def _uploaded(
@@ -61,14 +70,6 @@ def _uploaded(
         addresses[item] = studio.upload_image(project_id, path)
         told(done, len(shown))
     return addresses
-
-
-def _rendition(item: Item, folder: Path) -> Path:
-    out = (folder / f"{item.item}.png").resolve()
-    if not out.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        render_png(item.path, out)
-    return out
 
 
 def _url(settings: Settings, path: Path) -> str:

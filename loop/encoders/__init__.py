@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -69,5 +70,7 @@ def load_encoder(spec: str, device: str = "auto") -> Encoder:
         from loop.encoders.open_clip_family import load_open_clip
 
         return load_open_clip(spec, name, device)
+    near = difflib.get_close_matches(family, EXAMPLES, n=1)
+    meant = f" Did you mean {near[0]}:{name or 'NAME'}?" if near else ""
     examples = "; ".join(EXAMPLES.values())
-    raise BadInput(f"[encoder] spec = {spec!r} names no encoder. Examples: {examples}.")
+    raise BadInput(f"[encoder] spec = {spec!r} names no encoder.{meant} Examples: {examples}.")

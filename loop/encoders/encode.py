@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loop.encoders import Encoder
-from loop.features import FeatureStore
+from loop.features import FeatureStore, storable
 from loop.images import BadImage, open_image
 from loop.items import Item
 
@@ -32,7 +32,7 @@ def encode_items(
     batch_size: int,
     told: Callable[[int, int], None] | None = None,
 ) -> EncodeReport:
-    """Encode what the store lacks. A corrupt image is listed and left out, never fatal.
+    """Encode what the store lacks, or holds damaged. A corrupt image is listed and left out, never fatal.
 
     Args:
         items: The images.
@@ -41,6 +41,7 @@ def encode_items(
         batch_size: Images a batch.
         told: Called with (images done, images in all).
     """
+    store.drop_bad()
     lacking = set(store.missing([item.item for item in items]))
     todo = [item for item in items if item.item in lacking]
     problems: list[tuple[str, str]] = []
@@ -56,8 +57,15 @@ def encode_items(
             if isinstance(bad, BadImage)
         ]
         if good:
-            store.append([item.item for item, _ in good], encoder.embed([ready for _, ready in good]))
-        encoded += len(good)
+            vectors = encoder.embed([ready for _, ready in good])  # (n good, d)
+            fits = storable(vectors)
+            store.append([item.item for (item, _), fit in zip(good, fits, strict=True) if fit], vectors[fits])
+            problems += [
+                (str(item.path), "its embedding is not finite or beyond float16")
+                for (item, _), fit in zip(good, fits, strict=True)
+                if not fit
+            ]
+            encoded += int(fits.sum())
         done += len(batch)
         if told is not None:
             told(done, len(items))
@@ -73,7 +81,8 @@ def _decoded(items: Sequence[Item], encoder: Encoder, batch_size: int) -> Iterat
         except BadImage as error:
             return error
 
-    with ThreadPoolExecutor(N_THREADS, thread_name_prefix="decode") as pool:
+    pool = ThreadPoolExecutor(N_THREADS, thread_name_prefix="decode")
+    try:
         waiting: deque[tuple[Sequence[Item], list[Future[Any]]]] = deque()
         starts = iter(range(0, len(items), batch_size))
         while True:
@@ -84,3 +93,5 @@ def _decoded(items: Sequence[Item], encoder: Encoder, batch_size: int) -> Iterat
                 return
             some, futures = waiting.popleft()
             yield [(item, future.result()) for item, future in zip(some, futures, strict=True)]
+    finally:
+        pool.shutdown(cancel_futures=True)  # stopped in the middle: nothing more is decoded

