@@ -338,12 +338,14 @@ def test_a_turn_that_died_is_completed_by_the_next_with_the_same_batch(
     loop.state.close()
 
     bench, loop = labelled("killed.db")
-    with monkeypatch.context() as patched, pytest.raises(Died):
+    with monkeypatch.context() as patched:
         if where == "push":
-            step(replace(loop, desk=Dying(bench, before)))
+            dying_loop = replace(loop, desk=Dying(bench, before))
         else:
             patched.setattr(State, where, dying(getattr(State, where), before))
-            step(loop)
+            dying_loop = loop
+        with pytest.raises(Died):
+            step(dying_loop)
     loop.state.close()
 
     with State.open(str(tmp_path / "killed.db")) as state:
