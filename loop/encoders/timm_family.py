@@ -35,15 +35,16 @@ def load_timm(spec: str, name: str, device: str) -> FrozenEncoder:
         raise BadInput(
             f"timm has no model {arch!r}.{did_you_mean(plain, timm.list_models()) or ' See timm.list_models().'}"
         )
-    if tag and arch not in (tags := timm.list_pretrained(f"{plain}.*")):
-        raise BadInput(f"timm has no weights {arch!r}; of {plain} it has {', '.join(tags) or 'none'}.")
+    own = [known for known in timm.list_pretrained(f"{plain}*") if known.split(".")[0] == plain]
+    if tag and arch not in own:
+        raise BadInput(f"timm has no weights {arch!r}; of {plain} it has {', '.join(own) or 'none'}.")
     if arch == PACKAGED and not checkpoint:
         return _packaged(spec, device)
     if checkpoint:
         model = timm.create_model(arch, pretrained=False, num_classes=0)
         source = Path(checkpoint).expanduser()
         fill(model, read_weights(source), source)
-    elif not timm.list_pretrained(f"{plain}*") or plain not in timm.list_pretrained(include_tags=False):
+    elif not own:
         raise BadInput(
             f"timm has no weights for {plain}. Give a checkpoint: timm:{plain}@/path/to/model.safetensors."
         )
