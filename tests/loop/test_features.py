@@ -41,7 +41,7 @@ def name(n: int) -> str:
 
 def vectors_of(numbers: range | list[int]) -> NDArray[np.float32]:
     """Rows that say whose they are, shape (n, DIM)."""
-    return np.array([[n % 1000] * DIM for n in numbers], dtype=np.float32)
+    return np.array([[n % 1000] * DIM for n in numbers], dtype=np.float32).reshape(-1, DIM)
 
 
 def fresh(folder: Path) -> FeatureStore:
@@ -61,7 +61,7 @@ def add(store: FeatureStore, numbers: range | list[int]) -> None:
 
 def holds(store: FeatureStore, numbers: range | list[int]) -> bool:
     found = store.read([name(n) for n in numbers])
-    return bool((found == vectors_of(numbers)).all())
+    return np.array_equal(found, vectors_of(numbers))
 
 
 def started_writer(folder: Path, first: int) -> subprocess.Popen[str]:
