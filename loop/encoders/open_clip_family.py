@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
 from huggingface_hub import constants
+from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
 from loop.errors import BadInput
+
+CONFIG = "open_clip_config.json"
+SHIPPED = ("mean", "std", "interpolation", "resize_mode")
 
 
 def load_open_clip(spec: str, name: str, device: str) -> FrozenEncoder:
     """Load an open_clip model; its vector is ``encode_image``, not normalised.
 
+    A checkpoint file gets the preprocessing of an ``open_clip_config.json`` beside it; without one, that of the
+    architecture's published weights. Its activation is the architecture's: weights trained with QuickGELU, such as
+    OpenAI's, need the one whose name ends in ``-quickgelu``.
+
     Args:
         spec: How it was asked for.
-        name: ``ARCH@PRETRAINED_TAG``, ``ARCH@CHECKPOINT`` or ``hf-hub:ORG/NAME``.
+        name: ``ARCH@PRETRAINED_TAG``, ``ARCH@CHECKPOINT``, ``hf-hub:ORG/NAME`` or ``local-dir:FOLDER``, a folder
+            with the files of a hub repository.
         device: ``auto`` or a torch device.
 
     Raises:
         BadInput: No such architecture or tag, or its weights are not on this machine and cannot be fetched.
     """
-    if name.startswith("hf-hub:"):
-        model, transform = _fetched(name, None)
-        return _frozen(spec, name, model, transform, device)
+    if name.startswith(("hf-hub:", "local-dir:")):
+        return _frozen(spec, name, _created(name, None), device)
     arch, _, weights = name.partition("@")
     if arch not in open_clip.list_models():
         raise BadInput(
@@ -34,8 +46,7 @@ def load_open_clip(spec: str, name: str, device: str) -> FrozenEncoder:
         )
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if weights in tags:
-        model, transform = _fetched(arch, weights)
-        return _frozen(spec, arch, model, transform, device)
+        return _frozen(spec, arch, _created(arch, weights), device)
     path = Path(weights).expanduser()
     if not weights or not path.is_file():
         raise BadInput(
@@ -43,23 +54,69 @@ def load_open_clip(spec: str, name: str, device: str) -> FrozenEncoder:
             f"pretrained tags of {arch}: {', '.join(tags) or 'it has none'}.{did_you_mean(weights, tags)}"
         )
     held = read_weights(path)
-    model, _, transform = open_clip.create_model_and_transforms(arch, pretrained=None)
-    fill(model, held, path, "visual.")
-    return _frozen(spec, arch, model, transform, device)
-
-
-def _fetched(arch: str, tag: str | None) -> tuple[torch.nn.Module, object]:
+    preprocessing = _read_preprocessing(arch, tags, path)
     try:
-        model, _, transform = open_clip.create_model_and_transforms(arch, pretrained=tag)
-    except Exception as error:  # the hub's client raises a dozen kinds of its own
+        model = open_clip.create_model(arch, pretrained_text=False, force_preprocess_cfg=preprocessing)
+    except (ImportError, RuntimeError) as error:  # a text tower of transformers, which is not installed
+        raise BadInput(f"open_clip cannot build {arch}: {_reason(error)}") from None
+    fill(model, held, path, "visual.")
+    return _frozen(spec, arch, model, device)
+
+
+def _created(arch: str, tag: str | None) -> torch.nn.Module:
+    """A model with published weights and the activation they were trained with; never one with random weights."""
+    quick_gelu = bool(tag and open_clip.get_pretrained_cfg(arch, tag).get("quick_gelu"))
+    try:
+        model: torch.nn.Module = open_clip.create_model(
+            arch, tag, force_quick_gelu=quick_gelu, pretrained_text=False, require_pretrained=True
+        )
+    except (ImportError, KeyError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        asked = f"open_clip:{arch}{f'@{tag}' if tag else ''} cannot be loaded ({_reason(error)})."
+        if arch.startswith("local-dir:"):
+            raise BadInput(
+                f"{asked} The folder must hold {CONFIG} and open_clip_model.safetensors."
+            ) from None
         call = f"open_clip.create_model({arch!r}{f', pretrained={tag!r}' if tag else ''})"
+        folder = (
+            " or, with its files in one folder, open_clip:local-dir:/path/to/folder" if tag is None else ""
+        )
+        exact = f"{arch.removesuffix('-quickgelu')}-quickgelu" if quick_gelu else arch
+        file = f" or open_clip:{exact}@/path/to/open_clip_model.safetensors" if tag else ""
         raise BadInput(
-            f"The weights of open_clip:{arch}{f'@{tag}' if tag else ''} are not on this machine and cannot be fetched "
-            f"({str(error).splitlines()[0][:160]}). To work offline, call {call} on a machine with a network and copy "
-            f"what it fetched, {_place(arch, tag)}, to the same place here; or give a checkpoint: "
-            "open_clip:ARCH@/path/to/model.safetensors."
+            f"{asked} To work offline, call {call} on a machine with a network and copy what it fetched, "
+            f"{_place(arch, tag)}, to the same place here; or give{(folder + file).removeprefix(' or')}."
         ) from None
-    return model, transform
+    return model
+
+
+def _read_preprocessing(arch: str, tags: Sequence[str], path: Path) -> dict[str, Any]:
+    """What a checkpoint ships, or else what all published weights of its architecture share."""
+    beside = path.with_name(CONFIG)
+    if beside.is_file():
+        try:
+            told: Mapping[str, Any] = json.loads(beside.read_text(encoding="utf-8"))["preprocess_cfg"]
+            return dict(told)
+        except (KeyError, TypeError, ValueError):
+            raise BadInput(
+                f"{beside} holds no `preprocess_cfg`, as a hub repository's {CONFIG} does."
+            ) from None
+    known: list[dict[str, Any]] = []
+    for tag in tags:
+        about = open_clip.get_pretrained_cfg(arch, tag)
+        shipped = {name: about[name] for name in SHIPPED if name in about}
+        if shipped not in known:
+            known.append(shipped)
+    if len(known) > 1:
+        raise BadInput(
+            f"The published weights of {arch} differ in preprocessing, so {path.name} does not say how to prepare an "
+            f"image. Put its {CONFIG} beside it, with mean, std and resize_mode under `preprocess_cfg`."
+        )
+    return known[0] if known else {}
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
 
 
 def _place(arch: str, tag: str | None) -> str:
@@ -74,7 +131,11 @@ def _place(arch: str, tag: str | None) -> str:
     return str(Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}")
 
 
-def _frozen(spec: str, arch: str, model: torch.nn.Module, transform: object, device: str) -> FrozenEncoder:
+def _frozen(spec: str, arch: str, model: torch.nn.Module, device: str) -> FrozenEncoder:
     """Freeze the image tower; a text tower, which a checkpoint may lack, counts for nothing."""
-    encode: object = model.encode_image
-    return freeze(spec, model.visual, encode, transform, f"open_clip {arch} {transform!r}", device)  # type: ignore[arg-type]
+    tower: Any = model.visual
+    transform = image_transform_v2(PreprocessCfg(**tower.preprocess_cfg), is_train=False)
+    encode: Any = model.encode_image
+    # Where a folder lies changes no vector.
+    said = "local-dir" if arch.startswith("local-dir:") else arch
+    return freeze(spec, tower, encode, transform, f"open_clip {said} {transform!r}", device)
