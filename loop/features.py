@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
+from loop.commits import BATCH, RECORD_BYTES, VOID, Batch, Record, pack, sync, sync_folder, unpack
 from loop.errors import BadInput, Unavailable
 
 ID_BYTES = 16  # an item id is 32 hexadecimal digits
-RECORD = struct.Struct("<4sQQIII")  # magic, first row, rows, crc of vectors, crc of ids, crc of these fields
-BATCH, VOID = b"ALFS", b"ALFV"  # a batch was written; the batch that starts at this row is no longer valid
 FILES = ("vectors.f16", "items.bin", "commits.log")
 ITEM = re.compile(r"[0-9a-f]{32}")
 LARGEST = float(np.finfo(np.float16).max)
@@ -33,6 +31,10 @@ class Features(Protocol):
     @property
     def dim(self) -> int:
         """Dimensions d."""
+        ...
+
+    def has(self, item: str) -> bool:
+        """Whether an item has an embedding."""
         ...
 
     def read(self, items: Sequence[str]) -> NDArray[np.float32]:
@@ -53,6 +55,10 @@ class FeatureTable:
         self._row = {item: row for row, item in enumerate(items)}
         self._vectors = vectors
         self.dim = int(vectors.shape[1])
+
+    def has(self, item: str) -> bool:
+        """Whether an item has an embedding."""
+        return item in self._row
 
     def read(self, items: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of some items, shape ``(n, d)``."""
@@ -87,48 +93,25 @@ class Verification:
     bad: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    start: int
-    n: int
-    vectors_crc: int
-    ids_crc: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Log:
-    """What the log says: batches in unbroken order, those declared void, whole records, rows after a broken one."""
-
-    batches: tuple[_Batch, ...]
-    void: frozenset[int]
-    n_records: int
-    n_cut_off: int
-
-    @property
-    def rows(self) -> int:
-        return self.batches[-1].start + self.batches[-1].n if self.batches else 0
-
-    @property
-    def in_force(self) -> list[_Batch]:
-        return [batch for batch in self.batches if batch.start not in self.void]
-
-
 class FeatureStore:
     """Embeddings of one encoder on disk, readable while they are written.
 
     ``vectors.f16`` holds rows, ``items.bin`` their ids, ``commits.log`` one record a batch with checksums. Data
     and ids are synced before their record is: what the log names is whole, what it does not name is not there.
     A batch that went bad on the disk is declared void by another record; its items are missing until they are
-    appended again.
+    appended again. Opening checks the last batch, the one that a loss of power would hit; `verify` checks all.
     """
 
     def __init__(self, folder: Path, dim: int) -> None:
         self.folder, self.dim = folder, dim
-        for name in FILES:
-            if not (folder / name).exists():
+        self._lock = FileLock(folder / "write.lock", timeout=0)
+        if lacking := [name for name in FILES if not (folder / name).exists()]:
+            for name in lacking:
                 (folder / name).touch()
+            sync_folder(folder)
         self._row: dict[str, int] = {}
-        self._log = _Log((), frozenset(), 0, 0)
+        self._batches: dict[int, Batch] = {}  # those in force, by first row
+        self._n_rows = self._n_records = self._n_cut_off = 0
         self.refresh()
 
     @classmethod
@@ -144,7 +127,7 @@ class FeatureStore:
             draft = about.with_suffix(f".{os.getpid()}")
             with draft.open("w", encoding="utf-8") as file:
                 json.dump(wanted, file)
-                _sync(file)
+                sync(file)
             draft.replace(about)
         try:
             held = json.loads(about.read_text(encoding="utf-8"))
@@ -181,7 +164,7 @@ class FeatureStore:
 
         Raises:
             BadInput: A vector cannot be stored; the message names its item.
-            Unavailable: Another process writes to this store.
+            Unavailable: Another process writes to this store, or the disk is full.
         """
         given = np.asarray(vectors)
         if given.shape != (len(items), self.dim):
@@ -196,7 +179,7 @@ class FeatureStore:
         for item in items:
             if not ITEM.fullmatch(item):
                 raise BadInput(f"{item!r} is no item id: 32 hexadecimal digits, in lower case.")
-        with self._writing():
+        with self.writing():
             new: dict[str, int] = {}
             for row, item in enumerate(items):
                 if item not in self._row:
@@ -204,13 +187,27 @@ class FeatureStore:
             if new:
                 self._write(list(new), given[list(new.values())])
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other writers out, and know what they wrote. `append` does so itself; hold it over many appends.
+
+        Raises:
+            Unavailable: Another process writes to this store.
+        """
+        try:
+            with self._lock:
+                self.refresh()
+                yield
+        except Timeout:
+            raise Unavailable(f"Another process encodes into {self.folder}. Wait for it to end.") from None
+
     def read(self, items: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of some items, shape ``(n, d)``. A missing one is a KeyError."""
         rows = np.array([self._row[item] for item in items], dtype=np.int64)
         if not len(rows):
             return np.empty((0, self.dim), dtype=np.float32)
         mapped = np.memmap(
-            self.folder / "vectors.f16", dtype=np.float16, mode="r", shape=(self._log.rows, self.dim)
+            self.folder / "vectors.f16", dtype=np.float16, mode="r", shape=(self._n_rows, self.dim)
         )
         return np.asarray(mapped[rows], dtype=np.float32)
 
@@ -226,9 +223,9 @@ class FeatureStore:
         """Check every batch against its checksums."""
         self.refresh()
         bad = [(batch.start, batch.n) for batch in self._bad_batches()]
-        if self._log.n_cut_off:
-            bad.append((self._log.rows, self._log.n_cut_off))
-        return Verification(len(self), len(self._log.in_force), tuple(bad))
+        if self._n_cut_off:
+            bad.append((self._n_rows, self._n_cut_off))
+        return Verification(len(self), len(self._batches), tuple(bad))
 
     def drop_bad(self) -> Verification:
         """Declare bad batches void, so that their items are missing and may be appended again.
@@ -239,114 +236,127 @@ class FeatureStore:
         Raises:
             Unavailable: Another process writes to this store.
         """
-        with self._writing():
+        with self.writing():
             found = self.verify()
-            bad = set(found.bad)
-            for batch in self._log.in_force:
-                if (batch.start, batch.n) in bad:
+            for start, n in found.bad:
+                if (batch := self._batches.get(start)) is not None and batch.n == n:
                     self._record(VOID, batch)
             with (self.folder / "commits.log").open("r+b") as log:
-                log.truncate(self._read_log().n_records * RECORD.size)  # what follows a broken record
+                log.truncate(self._n_records * RECORD_BYTES)  # what follows a broken record
+            self._forget()
             self.refresh()
         return found
 
     def refresh(self) -> None:
-        """See what another process has committed since."""
-        log = self._read_log()
-        if log == self._log:
-            return
-        with (self.folder / "items.bin").open("rb") as file:
-            if log.batches[: len(self._log.batches)] == self._log.batches and log.void == self._log.void:
-                fresh = log.in_force[len(self._log.in_force) :]
+        """See what another process has committed since: only what the log gained is read."""
+        log, known = self.folder / "commits.log", self._n_records * RECORD_BYTES
+        if log.stat().st_size < known:
+            self._forget()
+            known = 0
+        with log.open("rb") as file:
+            file.seek(known)
+            content = file.read()
+        rows_there = min(
+            (self.folder / "vectors.f16").stat().st_size // self._row_bytes,
+            (self.folder / "items.bin").stat().st_size // ID_BYTES,
+        )
+        records = unpack(content)
+        n_sound, end = self._count_sound(records, rows_there)
+        void: set[int] = set()
+        for kind, batch in filter(None, records[:n_sound]):
+            if kind == VOID:
+                void.add(batch.start)
             else:
-                self._row, fresh = {}, log.in_force
-            for batch in fresh:
-                file.seek(batch.start * ID_BYTES)
-                ids = file.read(batch.n * ID_BYTES)
-                for i in range(batch.n):
-                    self._row[ids[i * ID_BYTES : (i + 1) * ID_BYTES].hex()] = batch.start + i
-        self._log = log
+                self._take(batch, self._read_ids(batch))
+        self._n_records += n_sound
+        if void:
+            dropped = map(self._batches.pop, void & self._batches.keys())
+            gone = {row for batch in dropped for row in range(batch.start, batch.start + batch.n)}
+            self._row = {item: row for item, row in self._row.items() if row not in gone}
+        behind = [b.start + b.n for kind, b in filter(None, records[n_sound:]) if kind == BATCH]
+        self._n_cut_off = max(0, max(behind, default=0) - end)
+
+    def _count_sound(self, records: Sequence[Record | None], rows_there: int) -> tuple[int, int]:
+        """How many records come before the first that is torn, out of order, or names rows that are not there.
+
+        The last batch must agree with its checksums too. Returns that count, and the row at which they end.
+        """
+        n_sound, ends = 0, [self._n_rows]
+        for record in records:
+            if record is None:
+                break
+            kind, batch = record
+            if kind == BATCH:
+                if batch.start != ends[-1] or batch.start + batch.n > rows_there:
+                    break
+                ends.append(batch.start + batch.n)
+            n_sound += 1
+        while n_sound and (last := records[n_sound - 1]) is not None and last[0] == BATCH:
+            if self._agrees(last[1]):
+                break
+            n_sound -= 1
+            ends.pop()
+        return n_sound, ends[-1]
 
     @property
     def _row_bytes(self) -> int:
         return 2 * self.dim
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Keep other writers out, and know what they wrote."""
-        try:
-            with FileLock(self.folder / "write.lock", timeout=0):
-                self.refresh()
-                yield
-        except Timeout:
-            raise Unavailable(f"Another process encodes into {self.folder}. Wait for it to end.") from None
+    def _forget(self) -> None:
+        self._row, self._batches = {}, {}
+        self._n_rows = self._n_records = self._n_cut_off = 0
 
-    def _bad_batches(self) -> list[_Batch]:
-        bad = []
-        with (self.folder / "vectors.f16").open("rb") as data, (self.folder / "items.bin").open("rb") as ids:
-            for batch in self._log.in_force:
-                data.seek(batch.start * self._row_bytes)
-                ids.seek(batch.start * ID_BYTES)
-                vectors_crc = zlib.crc32(data.read(batch.n * self._row_bytes))
-                ids_crc = zlib.crc32(ids.read(batch.n * ID_BYTES))
-                if (vectors_crc, ids_crc) != (batch.vectors_crc, batch.ids_crc):
-                    bad.append(batch)
-        return bad
+    def _take(self, batch: Batch, items: Sequence[str]) -> None:
+        self._batches[batch.start] = batch
+        self._n_rows = batch.start + batch.n
+        self._row.update(zip(items, range(batch.start, self._n_rows), strict=True))
+
+    def _read_ids(self, batch: Batch) -> list[str]:
+        ids = self._read_part("items.bin", batch, ID_BYTES)
+        return [ids[at : at + ID_BYTES].hex() for at in range(0, len(ids), ID_BYTES)]
+
+    def _read_part(self, name: str, batch: Batch, size: int) -> bytes:
+        with (self.folder / name).open("rb") as file:
+            file.seek(batch.start * size)
+            return file.read(batch.n * size)
+
+    def _agrees(self, batch: Batch) -> bool:
+        vectors = zlib.crc32(self._read_part("vectors.f16", batch, self._row_bytes))
+        ids = zlib.crc32(self._read_part("items.bin", batch, ID_BYTES))
+        return (vectors, ids) == (batch.vectors_crc, batch.ids_crc)
+
+    def _bad_batches(self) -> list[Batch]:
+        return [batch for batch in self._batches.values() if not self._agrees(batch)]
 
     def _write(self, items: list[str], vectors: NDArray[Any]) -> None:
-        start = self._log.rows
+        start = self._n_rows
         data = np.ascontiguousarray(vectors, dtype=np.float16).tobytes()
         ids = b"".join(bytes.fromhex(item) for item in items)
-        for name, offset, content in (
-            ("vectors.f16", start * self._row_bytes, data),
-            ("items.bin", start * ID_BYTES, ids),
-        ):
-            with (self.folder / name).open("r+b") as file:
-                file.truncate(offset)  # a torn tail that no record names
-                file.seek(offset)
-                file.write(content)
-                _sync(file)
-        self._record(BATCH, _Batch(start, len(items), zlib.crc32(data), zlib.crc32(ids)))
-        self.refresh()
+        batch = Batch(start, len(items), zlib.crc32(data), zlib.crc32(ids))
+        try:
+            for name, offset, content in (
+                ("vectors.f16", start * self._row_bytes, data),
+                ("items.bin", start * ID_BYTES, ids),
+            ):
+                with (self.folder / name).open("r+b") as file:
+                    file.truncate(offset)  # a torn tail that no record names
+                    file.seek(offset)
+                    file.write(content)
+                    sync(file)
+            self._record(BATCH, batch)
+        except OSError as error:
+            raise Unavailable(
+                f"{self.folder} cannot be written: {error.strerror}. Make room or allow it, then run it again; "
+                "what was committed stays."
+            ) from None
+        self._take(batch, items)
 
-    def _record(self, magic: bytes, batch: _Batch) -> None:
-        body = RECORD.pack(magic, batch.start, batch.n, batch.vectors_crc, batch.ids_crc, 0)[:-4]
+    def _record(self, kind: bytes, batch: Batch) -> None:
+        """Write and sync one record behind the last sound one."""
         with (self.folder / "commits.log").open("r+b") as log:
-            end = self._read_log().n_records * RECORD.size
+            end = self._n_records * RECORD_BYTES
             log.truncate(end)
             log.seek(end)
-            log.write(body + struct.pack("<I", zlib.crc32(body)))
-            _sync(log)
-
-    def _read_log(self) -> _Log:
-        """The log up to its first record that is torn, out of order, or names rows that are not there."""
-        content = (self.folder / "commits.log").read_bytes()
-        there = min(
-            (self.folder / "vectors.f16").stat().st_size // self._row_bytes,
-            (self.folder / "items.bin").stat().st_size // ID_BYTES,
-        )
-        batches: list[_Batch] = []
-        void: set[int] = set()
-        expected = n_records = furthest = 0
-        unbroken = True
-        for offset in range(0, len(content) - RECORD.size + 1, RECORD.size):
-            magic, start, n, vectors_crc, ids_crc, crc = RECORD.unpack_from(content, offset)
-            sound = magic in (BATCH, VOID) and zlib.crc32(content[offset : offset + RECORD.size - 4]) == crc
-            if magic == BATCH:
-                unbroken = unbroken and sound and start == expected and start + n <= there
-            unbroken = unbroken and sound
-            if not unbroken:
-                furthest = max(furthest, start + n if sound else 0)
-                continue
-            n_records += 1
-            if magic == VOID:
-                void.add(start)
-            else:
-                batches.append(_Batch(start, n, vectors_crc, ids_crc))
-                expected = start + n
-        return _Log(tuple(batches), frozenset(void), n_records, max(0, furthest - expected))
-
-
-def _sync(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+            log.write(pack(kind, batch))
+            sync(log)
+        self._n_records += 1

@@ -40,7 +40,21 @@ def encode_items(
         store: Where the vectors go; each batch is committed before the next.
         batch_size: Images a batch.
         told: Called with (images done, images in all).
+
+    Raises:
+        Unavailable: Another process encodes into this store, or the disk is full; what was committed stays.
     """
+    with store.writing():
+        return _encode(items, encoder, store, batch_size, told)
+
+
+def _encode(
+    items: Sequence[Item],
+    encoder: Encoder,
+    store: FeatureStore,
+    batch_size: int,
+    told: Callable[[int, int], None] | None,
+) -> EncodeReport:
     store.drop_bad()
     lacking = set(store.missing([item.item for item in items]))
     todo = [item for item in items if item.item in lacking]
