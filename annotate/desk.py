@@ -102,6 +102,10 @@ class StudioDesk:
         queue, doubts = self._read_back(name, batch)
         return Receipt(name, len(batch), queue, (*warnings, *doubts))
 
+    def existing(self, task_ids: Sequence[int]) -> set[int]:
+        """Which of these tasks the project (still) has."""
+        return self.studio.existing(self.project_id, task_ids)
+
     def check_interface(self) -> Project:
         """Read the project and make sure that its choices still mean what they meant.
 

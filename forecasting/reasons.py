@@ -85,11 +85,21 @@ def say_no_forecast_yet(n_positive: int, n_negative: int, rules: Rules) -> tuple
 
 
 def say_what_is_missing(
-    p_now: float, p_plateau: float, n_positive: int, n_negative: int, rules: Rules
+    p_now: float,
+    p_plateau: float,
+    n_positive: int,
+    n_negative: int,
+    n_random: tuple[int, int],
+    rules: Rules,
 ) -> str:
     """What stands between these probabilities and a stop, if it is the number of positives or negatives."""
     kind, seen = ("positive", n_positive) if n_positive <= n_negative else ("negative", n_negative)
     few = f"only {counted(seen, kind)} known, and {rules.min_stop} are needed before that counts."
+    if seen >= rules.min_stop:
+        few = (
+            f"only {counted(n_random[0], 'positive')} and {counted(n_random[1], 'negative')} of the random stream, and "
+            f"{rules.min_class} of each are needed: what was picked is no sample of the archive."
+        )
     if p_now >= rules.p_stop:
         return f" But {few}"
     if p_plateau <= rules.p_futile:
@@ -145,7 +155,7 @@ def say_price(
     if prevalence is None:
         prevalence = (n_positive + 0.5) / (n_positive + n_negative + 1)
     auc_now = forecast.auc(forecast.n, LEVEL).mean
-    wider = 2 * rules.tolerance
+    wider = min(2 * rules.tolerance, rules.target - 0.5)  # a test below one half would be no test
     start = replace(evidence, log_e=0.0, certified=False, path=(), log_capital=START)
     here = price(start, auc_now, prevalence)
     there = price(replace(start, tested=rules.target - wider), auc_now, prevalence)

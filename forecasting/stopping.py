@@ -98,13 +98,15 @@ def decide_finding(
     evidence: Evidence | None,
     price: Price | None,
     rules: Rules,
+    n_random: tuple[int, int] | None = None,
 ) -> Decision:
     """Decide on one finding; the first that holds of the verdicts below.
 
     CANNOT TELL: fewer than ``min_class`` positives or negatives, whatever a certificate says; one that
     rests on labels since withdrawn says nothing. CERTIFIED: the certificate. LIKELY REACHED: P(AUC now >=
     target) >= ``p_stop``. OUT OF REACH: P(plateau >= target) <= ``p_futile``; these two need ``min_stop``
-    of each class. KEEP LABELLING: everything else.
+    of each class, and ``min_class`` of each from the random stream: without them nobody knows what selection
+    does to the AUC. KEEP LABELLING: everything else.
 
     Args:
         finding: Its name.
@@ -114,6 +116,7 @@ def decide_finding(
         evidence: What the certificate has seen; None if it is not run.
         price: What certifying still costs; None if nobody can say.
         rules: Target and levels.
+        n_random: Positives and negatives of the random stream; None = all labels are random.
     """
     cost = say_price(evidence, price, forecast, n_positive, n_negative, rules)
     if min(n_positive, n_negative) < rules.min_class:
@@ -133,7 +136,8 @@ def decide_finding(
         )
 
     p_now, p_plateau = forecast.prob_reached(rules.target), forecast.prob_plateau(rules.target)
-    enough = min(n_positive, n_negative) >= rules.min_stop
+    n_random = (n_positive, n_negative) if n_random is None else n_random
+    enough = min(n_positive, n_negative) >= rules.min_stop and min(n_random) >= rules.min_class
     now = say_now(forecast, rules)
     if p_now >= rules.p_stop and enough:
         return Decision(
@@ -159,7 +163,7 @@ def decide_finding(
     return Decision(
         finding,
         Verdict.KEEP_LABELLING,
-        now + say_what_is_missing(p_now, p_plateau, n_positive, n_negative, rules),
+        now + say_what_is_missing(p_now, p_plateau, n_positive, n_negative, n_random, rules),
         say_labels_needed(forecast, p_plateau, rules),
         cost,
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from forecasting.certificate import Evidence, Price, price, weigh_evidence
 from forecasting.curve import LearningCurve, estimate_curves
+from forecasting.errors import NoFit
 from forecasting.leastsquares import fit_nls
 from forecasting.powerlaw import Forecast, fit_bayes, prob_mean_reached
 from forecasting.stopping import Decision, ProjectDecision, Rules, decide_finding, decide_project
@@ -66,6 +68,7 @@ def assess(
     raw = features.read(book.items)  # (n, d)
     probe = fit_probe(raw, book.y, book.patients, names, projection, probe_rng)
 
+    random = book.y[book.is_random]  # (n_random, K)
     positives = np.nansum(book.y == 1, axis=0)  # (K,)
     negatives = np.nansum(book.y == 0, axis=0)  # (K,)
     can_tell = [k for k in range(len(names)) if probe.fitted[k]]
@@ -82,7 +85,7 @@ def assess(
             is_random=book.is_random,
         )
         curves = {curve.finding: curve for curve in estimated}
-        fitted = fit_bayes(estimated) if settings.forecast.method == "bayes" else map(fit_nls, estimated)
+        fitted = fit_bayes(estimated) if settings.forecast.method == "bayes" else _fit_nls(estimated)
         forecasts = {forecast.finding: forecast for forecast in fitted}
 
     evidence = {
@@ -103,6 +106,7 @@ def assess(
             evidence[name],
             prices.get(name),
             rules[name],
+            n_random=(int((random[:, k] == 1).sum()), int((random[:, k] == 0).sum())),
         )
         for k, name in enumerate(names)
     }
@@ -143,6 +147,15 @@ def assess(
             for k, name in enumerate(names)
         },
     )
+
+
+def _fit_nls(curves: Sequence[LearningCurve]) -> list[Forecast]:
+    """Fit what can be fitted; a curve that cannot has no forecast yet."""
+    fitted = []
+    for curve in curves:
+        with suppress(NoFit):
+            fitted.append(fit_nls(curve))
+    return fitted
 
 
 def rules_for(finding: str, settings: Settings) -> Rules:

@@ -31,7 +31,7 @@ class Book:
         is_random: Asked from the random stream, shape ``(n,)``.
         asked: Per finding, the random stream's rounds as the certificate reads them.
         outstanding: Items of the present batch that nobody has answered.
-        batch_size: Size of the present batch.
+        batch_size: Size of the present batch, less what was deleted in Label Studio.
         random_next: The random stream in the order to ask: asked but unanswered first, then unasked.
         active_pool: Unlabelled items of the active part.
         count: Images by stream and fate.
@@ -100,7 +100,7 @@ def keep_book(
     streams = [first_asked[i][1] if i in first_asked else "unasked" for i in trained]
     y = np.array([known[i] for i in trained], dtype=np.float64).reshape(len(trained), len(findings))
 
-    last = rounds[-1] if rounds else None
+    batch = [pick.item for pick in rounds[-1].picks if pick.item in tasks] if rounds else []
     return Book(
         findings=tuple(findings),
         items=tuple(trained),
@@ -108,8 +108,8 @@ def keep_book(
         patients=np.array([by_id[i].patient for i in trained], dtype=np.str_),
         is_random=np.array([s == "random" for s in streams], dtype=np.bool_),
         asked={name: _asked(rounds, answers, name) for name in findings},
-        outstanding=tuple(p.item for p in last.picks if p.item not in answers) if last else (),
-        batch_size=len(last.picks) if last else 0,
+        outstanding=tuple(item for item in batch if item not in answers),
+        batch_size=len(batch),
         random_next=_random_next(items, first_asked, answers, tasks),
         active_pool=tuple(
             i.item for i in items if i.stream == "active" and i.item not in answers and i.item in tasks

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from loop.report import StepReport
     from loop.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -41,7 +42,7 @@ class LoopGroup(click.Group):
             return super().invoke(ctx)
         except (StudioUnavailable, PushUnconfirmed, Unavailable) as error:
             raise Failure(error, UNAVAILABLE) from error
-        except (AnnotateError, ForecastError, LoopError) as error:
+        except (AnnotateError, ForecastError, LoopError, OSError) as error:
             raise Failure(error, BAD_INPUT) from error
 
 
@@ -99,7 +100,8 @@ def main() -> None:
 @click.argument("file", type=click.Path(path_type=Path), default=Path("loop.toml"))
 @click.option("--finding", "findings", multiple=True, help="A finding to label; repeat for several.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def init(file: Path, findings: tuple[str, ...], force: bool) -> None:
+@spoken
+def init(file: Path, findings: tuple[str, ...], force: bool, verbose: bool, quiet: bool) -> None:
     """Write a commented configuration to FILE.
 
     \b
@@ -112,7 +114,11 @@ def init(file: Path, findings: tuple[str, ...], force: bool) -> None:
     if file.exists() and not force:
         raise BadInput(f"{file} exists. Choose another name, or replace it with --force.")
     file.write_text(commented_toml(findings or ("Effusion", "Pneumothorax")), encoding="utf-8")
-    click.echo(f"Wrote {file}. Set the findings, the images and the target, then run: loop start -c {file}")
+    say(verbose, quiet)
+    if not quiet:
+        click.echo(
+            f"Wrote {file}. Set the findings, the images and the target, then run: loop start -c {file}"
+        )
 
 
 @main.command()
@@ -192,7 +198,14 @@ def step(
 @main.command()
 @configured
 @spoken
-@click.option("--every", default=60.0, show_default=True, help="Seconds between looks at Label Studio.")
+@click.option("--json", "as_json", is_flag=True, help="Print each report as one line of JSON.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=1),
+    default=60.0,
+    show_default=True,
+    help="Seconds between looks at Label Studio.",
+)
 @click.pass_context
 def watch(
     ctx: click.Context,
@@ -202,6 +215,7 @@ def watch(
     verbose: bool,
     quiet: bool,
     every: float,
+    as_json: bool,
 ) -> None:
     """Take a turn whenever a batch is finished, until stop. Ends cleanly on Ctrl-C and SIGTERM.
 
@@ -213,13 +227,15 @@ def watch(
     from loop.start import opened
     from loop.watch import watch as keep_watch
 
+    def tell(report: StepReport) -> None:
+        if as_json:
+            click.echo(json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False))  # one line a report
+        elif not quiet:
+            (show_waiting if report.action == "waiting" else show_step)(report)
+
     say(verbose, quiet)
     with opened(read(config, url, sets), api_key()) as loop:
-        report = keep_watch(
-            loop,
-            every,
-            told=lambda r: None if quiet else (show_waiting if r.action == "waiting" else show_step)(r),
-        )
+        report = keep_watch(loop, every, tell)
     ctx.exit(STOP if report is not None and report.verdict == "STOP" else CONTINUE)
 
 
@@ -243,7 +259,7 @@ def status(
     found = read_status(read(config, url, sets))
     if as_json:
         print_json(found.to_json())
-    else:
+    elif not quiet:
         show_status(found)
 
 
@@ -278,6 +294,7 @@ def status(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Draw the curve to this .png or .svg file.",
 )
+@spoken
 @as_json_option
 def forecast(
     curve: Path,
@@ -287,6 +304,8 @@ def forecast(
     level: float,
     plot: Path | None,
     as_json: bool,
+    verbose: bool,
+    quiet: bool,
 ) -> None:
     """Fit any learning curve: a CSV with n, auc and optionally se, positives, negatives, finding.
 
@@ -297,12 +316,13 @@ def forecast(
     from loop.curvefile import draw_forecast, forecast_file
     from loop.show import show_forecast
 
+    say(verbose, quiet)
     told = forecast_file(curve, at, target, method, level)
     if plot is not None:
         draw_forecast(told, plot)
     if as_json:
         print_json(told.to_json())
-    else:
+    elif not quiet:
         show_forecast(told)
 
 
@@ -378,8 +398,9 @@ def forecast(
     show_default=True,
     help="Repeat with this many seeds and sum up.",
 )
+@spoken
 @as_json_option
-def simulate(as_json: bool, seed: int, seeds: int, **options: Any) -> None:
+def simulate(as_json: bool, verbose: bool, quiet: bool, seed: int, seeds: int, **options: Any) -> None:
     """Replay a labelled data set as if it were being annotated, without Label Studio or images.
 
     \b
@@ -389,14 +410,15 @@ def simulate(as_json: bool, seed: int, seeds: int, **options: Any) -> None:
     from loop.show import show_simulation, show_simulations
     from loop.simulate import simulate_files, sum_up
 
+    say(verbose, quiet)
     runs = []
     for each in range(seed, seed + seeds):
         runs.append(simulate_files(seed=each, **options))
-        if not as_json:
+        if not (as_json or quiet):
             show_simulation(runs[-1])
     if as_json:
         print_json(runs[0] if seeds == 1 else {"runs": runs, "summary": sum_up(runs)})
-    elif seeds > 1:
+    elif seeds > 1 and not quiet:
         show_simulations(sum_up(runs))
 
 
@@ -460,9 +482,18 @@ def features() -> None:
 
 @features.command()
 @configured
+@spoken
 @as_json_option
 @click.pass_context
-def verify(ctx: click.Context, config: Path, url: str | None, sets: tuple[str, ...], as_json: bool) -> None:
+def verify(
+    ctx: click.Context,
+    config: Path,
+    url: str | None,
+    sets: tuple[str, ...],
+    verbose: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Check every stored batch of embeddings against its checksum.
 
     \b
@@ -472,10 +503,11 @@ def verify(ctx: click.Context, config: Path, url: str | None, sets: tuple[str, .
     from loop.show import show_verification
     from loop.start import verify_features
 
+    say(verbose, quiet)
     checked = verify_features(read(config, url, sets))
     if as_json:
         print_json(checked.to_json())
-    else:
+    elif not (quiet and checked.ok):
         show_verification(checked)
     ctx.exit(CONTINUE if checked.ok else BAD_INPUT)
 

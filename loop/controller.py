@@ -37,6 +37,10 @@ class Desk(Protocol):
         """Serve a batch in the order of its ranks. Told twice, it changes nothing."""
         ...
 
+    def existing(self, task_ids: Sequence[int]) -> set[int]:
+        """Which of these tasks are (still) there."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Loop:
@@ -58,22 +62,11 @@ def ask_first_batch(loop: Loop) -> StepReport:
     if loop.state.last_round() is None:
         amend(loop)
         book = read_book(loop)
-        if not book.random_next:
+        if not book.n_pool_left and not book.items:
             raise BadInput(
-                "The random stream is empty: no image could be asked. Give [images] source a folder with images of "
-                "at least two patients."
+                "No image can be asked. Give [images] source a folder with images of at least two patients."
             )
-        picks = select_batch(
-            "random",
-            loop.settings.batch.size,
-            1.0,
-            book.random_next,
-            (),
-            np.empty((0, len(book.findings))),
-            (),
-            book.findings,
-            _rng(loop, 1),
-        )
+        picks = _choose_first(loop, book)
         _commit(
             loop,
             1,
@@ -84,7 +77,8 @@ def ask_first_batch(loop: Loop) -> StepReport:
             None,
             _begun(loop, book),
         )
-    return complete_push(loop) or _told(loop)
+    completed = complete_push(loop)
+    return replace(completed, action="pushed") if completed else _told(loop)
 
 
 def step(loop: Loop, *, force: bool = False) -> StepReport:
@@ -110,10 +104,11 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
 
     pulled = loop.state.save_pull(loop.desk.pull(loop.state.watermark()), loop.clock())
     n_pulled = pulled.new + pulled.changed + pulled.deleted
-    amended = amend(loop)
+    amend(loop)
     book = read_book(loop)
-    if n_pulled == 0 and not amended and (said := _stopped_before(loop)) is not None:
-        return said
+    if book.outstanding and (gone := _find_gone(loop, book)):
+        loop.state.drop_tasks(gone, loop.clock())
+        book = read_book(loop)
     if not force and book.finished_share < loop.settings.batch.finished_share:
         return _waiting(loop, book, n_pulled)
 
@@ -122,11 +117,14 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
     report = _report(loop, book, assessment, n_pulled, last)
     if report.verdict == "STOP":
         report = replace(report, action="stopped")
+        if (said := _told_already(loop, report)) is not None:
+            return said
         loop.state.add_report(last, report.to_json(), loop.clock(), assessment.probe.to_bytes())
         return report
 
     picks = choose(loop, book, assessment.probe, last + 1)
     scores = assessment.probe.predict(loop.features.read([p.item for p in picks]))  # (n_picks, K)
+    report = replace(report, warnings=(*report.warnings, *_doubts(loop, book, picks)))
     report = _commit(loop, last + 1, book, picks, scores, assessment.bets, assessment.probe, report)
     receipt = _push(loop, loop.state.rounds()[-1])
     return replace(report, warnings=(*report.warnings, *receipt.warnings))
@@ -151,6 +149,9 @@ class _Rehearsal:
     def push(self, version: str, suggestions: Sequence[Suggestion]) -> Receipt:
         return Receipt(version, len(suggestions), tuple(s.task_id for s in suggestions), ())
 
+    def existing(self, task_ids: Sequence[int]) -> set[int]:
+        return self.desk.existing(task_ids)
+
 
 def complete_push(loop: Loop) -> StepReport | None:
     """Finish the push of a round that was committed but not confirmed; None if there is none."""
@@ -163,23 +164,21 @@ def complete_push(loop: Loop) -> StepReport | None:
 
 
 def read_book(loop: Loop) -> Book:
-    """Book every label that the state holds."""
+    """Book every label that the state holds, of images that have an embedding."""
     state = loop.state
-    return keep_book(
-        state.items(), state.tasks(), state.labels(), state.rounds(), loop.settings.project.findings
-    )
+    items = [item for item in state.items() if loop.features.has(item.item)]
+    there = {item.item for item in items}
+    tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
+    return keep_book(items, tasks, state.labels(), state.rounds(), loop.settings.project.findings)
 
 
 def choose(loop: Loop, book: Book, probe: Probe, number: int) -> list[Pick]:
     """Choose the next batch: the random stream's share in its order, the rest by the strategy."""
     settings = loop.settings
-    size = settings.batch.size
-    if settings.stop.budget is not None:
-        size = min(size, settings.stop.budget - len(book.items))
     patient_of = {item.item: item.patient for item in loop.state.items()}
     return select_batch(
         settings.batch.strategy,
-        size,
+        _size(settings, book),
         settings.batch.random_share,
         book.random_next,
         book.active_pool,
@@ -327,10 +326,56 @@ def _waiting(loop: Loop, book: Book, n_pulled: int) -> StepReport:
     )
 
 
-def _stopped_before(loop: Loop) -> StepReport | None:
-    """The STOP that was already told, if nothing was asked since."""
-    reports = loop.state.reports()
-    return None if not reports or reports[-1]["verdict"] != "STOP" else _told(loop)
+def _told_already(loop: Loop, report: StepReport) -> StepReport | None:
+    """The report told last, if this one says the same but for the time."""
+    last = _told(loop)
+    return last if last == replace(report, at=last.at, pulled=last.pulled) else None
+
+
+def _choose_first(loop: Loop, book: Book) -> list[Pick]:
+    """The first batch, from the random stream; where all of it is labelled already, from the active part."""
+    patient_of = {item.item: item.patient for item in loop.state.items()}
+    unknown = np.full((len(book.active_pool), len(book.findings)), np.nan)  # no probe yet
+    patients = [patient_of[item] for item in book.active_pool]
+    active = () if book.random_next else book.active_pool
+    return select_batch(
+        "random",
+        _size(loop.settings, book),
+        1.0,
+        book.random_next,
+        active,
+        unknown[: len(active)],
+        patients[: len(active)],
+        book.findings,
+        _rng(loop, 1),
+    )
+
+
+def _size(settings: Settings, book: Book) -> int:
+    """Images to ask: a batch, or what is left of the budget."""
+    budget = settings.stop.budget
+    return (
+        settings.batch.size if budget is None else max(0, min(settings.batch.size, budget - len(book.items)))
+    )
+
+
+def _find_gone(loop: Loop, book: Book) -> set[int]:
+    """Tasks of unanswered images that somebody deleted in Label Studio: nobody can answer them any more."""
+    tasks = loop.state.tasks()
+    waiting = [tasks[item] for item in book.outstanding]
+    return set(waiting) - loop.desk.existing(waiting)
+
+
+def _doubts(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
+    """What a project lead should know about a batch."""
+    wanted = round(_size(loop.settings, book) * loop.settings.batch.random_share)
+    random = sum(pick.stream == "random" for pick in picks)
+    if random < wanted:
+        return [
+            f"The random stream is used up: {random} of {wanted} random images could be asked. From now on the "
+            "certificate gets no new evidence, and what selection does to the AUC is not measured any more."
+        ]
+    return []
 
 
 def _told(loop: Loop) -> StepReport:

@@ -65,6 +65,12 @@ tasks = Table(
     Column("at", String(32), nullable=False),
     UniqueConstraint("item", "task_id"),
 )
+gone_tasks = Table(  # deleted in Label Studio
+    "gone_tasks",
+    metadata,
+    Column("task_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+)
 pulls = Table(
     "pulls",
     metadata,

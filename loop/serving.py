@@ -42,7 +42,7 @@ def address_images(
     if delivery == "url":
         addresses = {item: _url(settings, path) for item, path in shown.items()}
     elif delivery != "upload":
-        folders = _served_folders(shown.values(), root)
+        folders = _served_folders(shown.values(), settings)
         addresses = {
             item: f"/data/local-files/?d={quote(path.relative_to(root).as_posix())}"
             for item, path in shown.items()
@@ -81,8 +81,13 @@ def _url(settings: Settings, path: Path) -> str:
     return f"{settings.label_studio.url_prefix.rstrip('/')}/{quote(path.relative_to(source).as_posix())}"
 
 
-def _served_folders(paths: Iterable[Path], root: Path) -> list[Path]:
-    """The folders directly below the server's document root that hold images: the fewest that Label Studio takes."""
+def _served_folders(paths: Iterable[Path], settings: Settings) -> list[Path]:
+    """The folders that hold the images: few of them, and none with the project's own folder inside.
+
+    Label Studio gives everything below a served folder to whoever may label, and the state says which images
+    are random.
+    """
+    root, private = settings.document_root, settings.folder
     found = set()
     for path in paths:
         if root not in path.parent.parents:
@@ -91,5 +96,18 @@ def _served_folders(paths: Iterable[Path], root: Path) -> list[Path]:
                 "local files only from folders below its LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT: set document_root "
                 'to that folder, move the images below it, or set [label_studio] delivery = "upload".'
             )
-        found.add(root / path.relative_to(root).parts[0])
+        wide = (
+            folder
+            for folder in reversed(path.parents)
+            if root in folder.parents
+            and folder.is_relative_to(settings.images_folder)
+            and not private.is_relative_to(folder)
+        )
+        folder = next(wide, path.parent)
+        if private.is_relative_to(folder):
+            raise BadInput(
+                f"{path} lies beside the project's own folder {private}, which annotators must not see. Move the images "
+                'to a folder of their own, set [project] folder elsewhere, or set [label_studio] delivery = "upload".'
+            )
+        found.add(folder)
     return sorted(found)

@@ -126,6 +126,9 @@ class Settings(Section):
                 if name != "budget"
             },
             "batch.random_share": self.batch.random_share,
+            "batch.strategy": self.batch.strategy,
+            "encoder.spec": self.encoder.spec,
+            "forecast.method": self.forecast.method,
         }
 
     def _path(self, path: str) -> Path:

@@ -154,6 +154,16 @@ def show_status(status: Status) -> None:
     ):
         if number:
             out.print(f"  {number:,} {what}")
+    table = Table(title="Labels by finding", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("finding", "yes", "no", "of these random: yes", "no", "not known"):
+        table.add_column(column, justify="left" if column == "finding" else "right")
+    for name, held in status.findings.items():
+        table.add_row(
+            name,
+            *(str(n) for n in (held.positives, held.negatives, held.random_positives, held.random_negatives)),
+            str(held.unknown),
+        )
+    out.print(table)
     if status.history:
         table = Table(title="History", title_justify="left", box=None, padding=(0, 2, 0, 0))
         for column in ("round", "at", "labels", "asked", "verdict"):

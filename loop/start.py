@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +29,8 @@ from loop.report import StepReport, as_json
 from loop.serving import address_images
 from loop.settings import Settings
 from loop.state import State
+
+CHUNK = 5_000  # images uploaded and imported before the state notes their tasks
 
 
 class Shows(Protocol):
@@ -128,6 +132,11 @@ def opened(settings: Settings, api_key: str) -> Iterator[Loop]:
         if project is None:
             raise BadInput("The project was not set up to the end. Run `loop start` again.")
         studio = Studio(settings.label_studio.url, api_key)
+        if studio.url != project["url"]:
+            raise BadInput(
+                f"This project was started on {project['url']}, but the settings name {studio.url}. Labels of another "
+                "server would be booked to our images. If the same Label Studio has moved, run `loop start` once."
+            )
         yield _loop(settings, state, studio, int(project["id"]), parse_interface(project["xml"]))
 
 
@@ -197,7 +206,7 @@ def _take_in(
     settings: Settings, state: State, encoder: Encoder, shows: Shows
 ) -> tuple[list[Item], int, list[tuple[str, str]]]:
     """Find, hash and encode the images, then split what could be encoded into streams, by patient."""
-    found = find_images(settings.images_source, settings.images.patient)
+    found = find_images(settings.images_source, settings.images.patient, _patient_key(state))
     hashed = hash_images(found, lambda done, total: shows("hashing", done, total))
     fingerprint = encoder.fingerprint
     store = FeatureStore.open(settings.folder / "features" / fingerprint, fingerprint, encoder.dim)
@@ -223,12 +232,27 @@ def _take_in(
     return state.items(), report.encoded, problems
 
 
+def _patient_key(state: State) -> bytes:
+    """The secret that turns a DICOM PatientID into a name nobody can look up; made once, kept in the state."""
+    key: str | None = state.fact("patient_key")
+    if key is None:
+        key = secrets.token_hex(32)
+        state.set_fact("patient_key", key, utc_now())
+    return bytes.fromhex(key)
+
+
 def _split(settings: Settings, before: Sequence[Item], usable: Sequence[Item]) -> list[Item]:
     """Draw the streams once. Images that come later follow their patient; new patients join the active part."""
     if not before:
         rng = np.random.default_rng([settings.project.seed, 0])
-        return draw_streams(usable, rng, settings.stop.budget or len(usable))
-    known = {item.item for item in before}
+        return draw_streams(usable, rng, len(usable))  # a budget may be raised; the stream cannot grow later
+    known = {item.item: item.patient for item in before}
+    moved = [i for i in usable if known.get(i.item, i.patient) != i.patient]
+    if moved:
+        raise BadInput(
+            f"{len(moved)} images have another patient than when the project was started, e.g. {moved[0].path}. The "
+            "streams were split by patient, so this cannot be mended afterwards: start again in a new folder."
+        )
     stream_of = {item.patient: "spare" if item.stream in ("random", "spare") else "active" for item in before}
     return [
         Item(i.item, i.path, i.patient, stream_of.get(i.patient, "active"), None, i.metadata)  # type: ignore[arg-type]
@@ -241,23 +265,53 @@ def _enter(settings: Settings, state: State, studio: Studio) -> tuple[Interface,
     """Create the Label Studio project, or enter the one that exists; its interface must decide our findings."""
     known = state.fact("project")
     if known is not None:
-        return parse_interface(known["xml"]), int(known["id"])
-    asked = settings.project.findings
+        return _enter_again(settings, state, studio, known)
     if settings.label_studio.project_id is None:
         project_id = _create(settings, state, studio)
     else:
         project_id = settings.label_studio.project_id
     # Label Studio's own copy is what counts: it may write the XML anew.
-    xml = studio.project(project_id).xml
-    interface = parse_interface(xml)
-    missing = [finding for finding in asked if finding not in interface.findings]
+    project = studio.project(project_id)
+    interface = parse_interface(project.xml)
+    _check_findings(settings, project_id, interface)
+    if project.show_suggestions != settings.label_studio.show_suggestions:
+        studio.update_project(project_id, show_collab_predictions=settings.label_studio.show_suggestions)
+    state.set_fact("project", {"id": project_id, "url": studio.url, "xml": project.xml}, utc_now())
+    return interface, project_id
+
+
+def _enter_again(
+    settings: Settings, state: State, studio: Studio, known: Mapping[str, Any]
+) -> tuple[Interface, int]:
+    """Enter the project that was set up before; on a server that has moved, make sure that it is the same."""
+    project_id = int(known["id"])
+    if settings.label_studio.project_id not in (None, project_id):
+        raise BadInput(
+            f"This project was started with Label Studio project {project_id}, but [label_studio] project_id is "
+            f"{settings.label_studio.project_id}. Give the other one a configuration and a folder of its own."
+        )
+    if studio.url != known["url"]:
+        there = {int(row["id"]): (row.get("data") or {}).get("item") for row in studio.tasks(project_id)}
+        strange = [
+            item for item, task_id in state.tasks().items() if there.get(task_id, "") not in (None, item)
+        ]
+        if strange:
+            raise BadInput(
+                f"{studio.url} is not the server that this project was started on ({known['url']}): {len(strange)} of "
+                "its tasks are missing or belong to other images. Use another folder to start there."
+            )
+        state.set_fact("project", {**known, "url": studio.url}, utc_now())
+    return parse_interface(known["xml"]), project_id
+
+
+def _check_findings(settings: Settings, project_id: int, interface: Interface) -> None:
+    """Every finding must be asked; what nobody asks can never be reached."""
+    missing = [finding for finding in settings.project.findings if finding not in interface.findings]
     if missing:
         raise BadInput(
             f"Label Studio project {project_id} does not ask for {', '.join(missing)}; it asks for "
-            f"{', '.join(interface.findings)}. Set [project] findings to what it asks, or add them there."
+            f"{', '.join(interface.findings)}. Set [project] findings to what it asks. To ask more, start a new project."
         )
-    state.set_fact("project", {"id": project_id, "url": studio.url, "xml": xml}, utc_now())
-    return interface, project_id
 
 
 def _create(settings: Settings, state: State, studio: Studio) -> int:
@@ -294,25 +348,35 @@ def _import(
         state.add_tasks(matches.task_ids, utc_now())
         unclear = matches.ambiguous
         open_ = [i for i in open_ if i.item not in matches.task_ids and i.item not in unclear]
-    addresses = address_images(settings, studio, project_id, open_, lambda d, t: shows("preparing", d, t))
-    tasks = ensure_tasks(
-        studio,
-        project_id,
-        interface,
-        {item: (address, {}) for item, address in addresses.items()},
-        lambda done, total: shows("importing", done, total),
-    )
-    state.add_tasks(tasks.task_ids, utc_now())
+    n_new = 0
+    for first in range(
+        0, len(open_), CHUNK
+    ):  # what a chunk uploaded and imported survives a kill in the next
+        chunk = open_[first : first + CHUNK]
+        prepared = partial(_shifted, shows, "preparing", first, len(open_))
+        addresses = address_images(settings, studio, project_id, chunk, prepared)
+        tasks = ensure_tasks(
+            studio, project_id, interface, {item: (address, {}) for item, address in addresses.items()}
+        )
+        state.add_tasks(tasks.task_ids, utc_now())
+        n_new += tasks.n_new
+        shows("importing", first + len(chunk), len(open_))
     paths = {item.item: str(item.path) for item in items}
-    return tasks.n_new, [
+    return n_new, [
         (paths[item], f"could be any of the tasks {', '.join(map(str, ids))}; not asked")
         for item, ids in unclear.items()
     ]
 
 
+def _shifted(shows: Shows, what: str, before: int, total: int, done: int, of: int) -> None:
+    """Show the progress of a chunk as progress of the whole."""
+    shows(what, before + done, total)
+
+
 def _loop(settings: Settings, state: State, studio: Studio, project_id: int, interface: Interface) -> Loop:
+    _check_findings(settings, project_id, interface)
     features = open_features(settings, state)
-    pool = [item.item for item in state.items()]
+    pool = [item.item for item in state.items() if features.has(item.item)]
     return Loop(
         settings,
         state,

@@ -147,10 +147,19 @@ class State:
             ]
             _insert(connection, schema.tasks, rows)
 
+    def drop_tasks(self, task_ids: Iterable[int], at: datetime) -> None:
+        """Note tasks that were deleted in Label Studio: their images have no task any more, until one is added."""
+        t = schema.gone_tasks
+        with self._db.write() as connection:
+            known = set(connection.scalars(select(t.c.task_id)))
+            rows = [{"task_id": i, "at": write_time(at)} for i in sorted(set(task_ids) - known)]
+            _insert(connection, t, rows)
+
     def tasks(self) -> dict[str, int]:
-        """Item id to task id."""
-        t = schema.tasks.c
-        return dict(map(tuple, self._db.rows(select(t.item, t.task_id).order_by(t.seq))))
+        """Item id to task id, of the tasks that were not deleted."""
+        t, gone = schema.tasks.c, select(schema.gone_tasks.c.task_id)
+        query = select(t.item, t.task_id).where(t.task_id.not_in(gone)).order_by(t.seq)
+        return dict(map(tuple, self._db.rows(query)))
 
     # -- labels -------------------------------------------------------------------------------------------------
 

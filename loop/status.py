@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from loop.book import keep_book
+from loop.book import Book, keep_book
 from loop.report import LabelCount, StepReport, as_json
 from loop.settings import Settings
 from loop.state import State
@@ -27,11 +27,23 @@ class RoundLine:
 
 
 @dataclass(frozen=True, slots=True)
+class FindingCount:
+    """Labels of one finding; the first two are of all streams."""
+
+    positives: int
+    negatives: int
+    random_positives: int
+    random_negatives: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Where a project stands.
 
     Attributes:
         labels: Images by stream and fate, of everything pulled so far.
+        findings: Labels by finding and stream.
         outstanding: Images of the present batch that nobody had answered at the last pull.
         pool_left: Images that can still be asked.
         last: The last decision; its findings hold AUC, forecast, verdict and evidence.
@@ -43,6 +55,7 @@ class Status:
     project: str
     folder: str
     labels: LabelCount
+    findings: Mapping[str, FindingCount]
     outstanding: int
     batch_size: int
     pool_left: int
@@ -72,6 +85,7 @@ def read_status(settings: Settings) -> Status:
             project=settings.project.name,
             folder=str(settings.folder),
             labels=book.count,
+            findings={name: _count(book, k) for k, name in enumerate(book.findings)},
             outstanding=len(book.outstanding),
             batch_size=book.batch_size,
             pool_left=book.n_pool_left,
@@ -86,6 +100,17 @@ def read_status(settings: Settings) -> Status:
             ),
             amendments=tuple(state.amendments()),
         )
+
+
+def _count(book: Book, k: int) -> FindingCount:
+    y, random = book.y[:, k], book.y[book.is_random, k]
+    return FindingCount(
+        positives=int((y == 1).sum()),
+        negatives=int((y == 0).sum()),
+        random_positives=int((random == 1).sum()),
+        random_negatives=int((random == 0).sum()),
+        unknown=int((y != y).sum()),
+    )
 
 
 def _line(report: StepReport) -> RoundLine:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from annotate.errors import StudioUnavailable
+from annotate.errors import PushUnconfirmed, StudioUnavailable
 from loop.controller import Loop, step
+from loop.errors import Unavailable
 from loop.report import StepReport
 
 LONGEST_WAIT_S = 600.0
@@ -23,7 +24,7 @@ def watch(
 ) -> StepReport | None:
     """Step until STOP.
 
-    While a batch is unfinished a turn costs one small request. When Label Studio does not answer, the wait
+    While a batch is unfinished a turn costs a few small requests. When Label Studio does not answer, the wait
     doubles up to ten minutes. Ctrl-C and SIGTERM end the watch after the turn in progress.
 
     Args:
@@ -43,7 +44,7 @@ def watch(
             try:
                 before, report = report, step(loop)
                 wait_s = every_s
-            except StudioUnavailable as error:
+            except (StudioUnavailable, PushUnconfirmed, Unavailable) as error:  # each says: try again
                 wait_s = min(2 * wait_s, max(LONGEST_WAIT_S, every_s))
                 log.warning("%s Trying again in %.0f s.", error, wait_s)
             else:

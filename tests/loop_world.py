@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -89,6 +90,7 @@ class Bench:
         self._tasks: dict[int, tuple[Label, ...]] = {}
         self._changed: dict[int, datetime] = {}
         self._clock = Ticks()
+        self.deleted: set[int] = set()
 
     def push(self, version: str, suggestions: tuple[Suggestion, ...]) -> Receipt:
         if version not in [v for v, _ in self.served]:
@@ -102,6 +104,9 @@ class Bench:
             if since is None or at >= since
         )
         return Pull(tasks, max(self._changed.values(), default=None))
+
+    def existing(self, task_ids: Sequence[int]) -> set[int]:
+        return set(task_ids) - self.deleted
 
     def answer(self, task_id: int, answers: dict[str, float], *, skipped: bool = False) -> None:
         """Answer a task, or answer it anew."""

@@ -88,8 +88,12 @@ def run_demo(
     )  # so that the server is stopped
     if (images is None) != (labels is None):
         raise BadInput("--images and --labels belong together: give both, or none for drawn phantoms.")
+    mark = out / ".loop-demo"
+    if (out / "demo").exists() and not mark.is_file():
+        raise BadInput(f"{out / 'demo'} is there already and was not made by a demo. Choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("demo/state.db*"):  # of an earlier run, whose Label Studio is gone
+    mark.touch()
+    for old in out.glob("demo/state.db*"):  # of an earlier demo, whose Label Studio is gone
         old.unlink()
     rng = np.random.default_rng([seed, 0])
     tell = console(quiet=quiet).print

@@ -356,3 +356,81 @@ def test_a_turn_that_died_is_completed_by_the_next_with_the_same_batch(
         assert len(state.rounds()) == 2
         assert read_book(again).count.total == 50
         assert step(again).action == "waiting"
+
+
+def test_a_stop_ends_when_the_budget_is_raised(world: World) -> None:
+    with world.state() as state:
+        loop = world.loop(
+            state, settings=world.settings(stop='target = 0.91\nevidence = "certified"\nbudget = 50')
+        )
+        ask_first_batch(loop)
+        assert step(loop).verdict == "STOP"
+        raised = world.settings(stop='target = 0.91\nevidence = "certified"\nbudget = 120')
+        report = step(replace(loop, settings=raised))
+        assert report.verdict == "CONTINUE"
+        assert report.batch is not None
+        assert report.batch.size == 50
+        assert step(replace(loop, settings=raised)).batch.size == 20  # type: ignore[union-attr]
+
+
+def test_a_stop_is_judged_anew_after_a_turn_that_died_behind_its_pull(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench, world.settings(stop="target = 0.9\nbudget = 50"))
+        ask_first_batch(loop)
+        asked = label_batch(bench, world)
+        assert step(loop).labels.total == 50
+        bench.withdraw(asked[0])
+        state.save_pull(bench.pull(state.watermark()), loop.clock())  # and here it died
+        assert step(loop).labels.total == 49
+
+
+def test_the_first_batch_keeps_to_the_budget(world: World) -> None:
+    with world.state() as state:
+        report = ask_first_batch(world.loop(state, Bench(), world.settings(stop="target = 0.9\nbudget = 20")))
+        assert report.batch is not None
+        assert report.batch.size == 20
+
+
+def test_images_whose_tasks_were_deleted_are_not_waited_for(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        asked = [s.task_id for s in bench.served[0][1]]
+        for task_id in asked[:40]:
+            bench.answer(task_id, world.answers[task_id])
+        assert step(loop).outstanding == 10
+        bench.deleted = set(asked[40:])
+        report = step(loop)
+        assert (report.action, report.outstanding) == ("pushed", 0)
+        assert not {f"{task_id:032x}" for task_id in asked[40:]} & set(batches(state)[1])
+        assert not bench.deleted & set(state.tasks().values())
+
+
+def test_picked_labels_alone_never_stop_a_project(world: World) -> None:
+    """What somebody picked by hand is no sample: the AUC on it may be anything."""
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench, world.settings(stop="target = 0.6"))
+        ask_first_batch(loop)
+        asked = {s.task_id for s in bench.served[0][1]}
+        for item in [i for i in world.items if world.task_of[i.item] not in asked][:250]:
+            bench.answer(world.task_of[item.item], world.answers[world.task_of[item.item]])
+        report = step(loop, force=True)
+        assert (report.labels.random, report.labels.unasked) == (0, 250)
+        assert {f.verdict for f in report.findings.values()} == {"KEEP LABELLING"}
+        assert "random stream" in report.findings[FINDINGS[0]].reason
+
+
+def test_a_project_whose_random_stream_is_labelled_already_goes_on_with_the_active_part(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        for item in world.items:
+            if item.stream == "random":
+                bench.answer(world.task_of[item.item], world.answers[world.task_of[item.item]])
+        state.save_pull(bench.pull(None), loop.clock())
+        report = ask_first_batch(loop)
+        assert report.batch is not None
+        assert (report.batch.random, report.batch.active) == (0, 50)
