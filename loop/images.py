@@ -18,6 +18,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 MOST_PIXELS = 2 * (
     Image.MAX_IMAGE_PIXELS or 89_478_485
 )  # beyond it a header is damaged, or the file an attack
+FAR_OUT = 1e9  # beyond every stored value
 MOST_OBLONG = 50  # sides; resized to an encoder's input, a line of pixels would fill the memory
 DAMAGED = (  # what decoders raise, led astray by damaged bytes
     ArithmeticError,
@@ -76,9 +77,13 @@ def open_image(path: Path) -> Image.Image:
 
 def render_png(path: Path, out: Path) -> None:
     """Write an image as PNG for a browser; the file appears whole or not at all."""
+    image = open_image(path)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
-    open_image(path).save(draft, format="PNG")
-    draft.replace(out)
+    try:
+        image.save(draft, format="PNG")
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def read_patient_id(path: Path) -> str:
@@ -111,7 +116,7 @@ def _open_dicom(path: Path) -> Image.Image:
         pixels = dataset.pixel_array
         meaning = str(dataset.PhotometricInterpretation)
         if meaning.startswith("MONOCHROME"):
-            grey = _stretched(_windowed(pixels, dataset))
+            grey = _grey(pixels, dataset)
             return Image.fromarray(255 - grey if meaning == "MONOCHROME1" else grey)
         if meaning == "PALETTE COLOR":
             pixels = apply_color_lut(pixels, dataset)
@@ -124,10 +129,42 @@ def _open_dicom(path: Path) -> Image.Image:
         raise BadImage(f"{path}: the DICOM pixels cannot be read ({_reason(error)})") from None
 
 
-def _windowed(pixels: NDArray[Any], dataset: Any) -> NDArray[np.float64]:
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut  # type: ignore[attr-defined]
+def _grey(pixels: NDArray[Any], dataset: Any) -> NDArray[np.uint8]:
+    """Greys on the scale the file asks for: its VOI table, else its window, else the range of what is no padding."""
+    from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing  # type: ignore[attr-defined]
 
-    return np.asarray(apply_voi_lut(apply_modality_lut(pixels, dataset), dataset), dtype=np.float64)
+    values = apply_modality_lut(pixels, dataset)
+    tables = dataset.get("VOILUTSequence")
+    if tables and "LUTDescriptor" in tables[0] and "LUTData" in tables[0]:
+        n, first = int(tables[0].LUTDescriptor[0]) or 2**16, int(tables[0].LUTDescriptor[1])
+        whole = apply_voi(np.arange(first, first + n), dataset)
+        looked_up = apply_voi(np.rint(values).astype(np.int64), dataset)  # a table has whole numbers
+        return _stretched(looked_up.astype(np.float64), float(whole.min()), float(whole.max()))
+    if _has_window(dataset):
+        with np.errstate(over="ignore"):  # of the sigmoid, far out
+            low, high = apply_windowing(np.array([-FAR_OUT, FAR_OUT]), dataset)
+        return _stretched(apply_windowing(values, dataset), low, high)
+    inside = values[~_padding(pixels, dataset)]
+    if not inside.size:
+        return np.zeros(pixels.shape, dtype=np.uint8)
+    return _stretched(values.astype(np.float64), float(inside.min()), float(inside.max()))
+
+
+def _has_window(dataset: Any) -> bool:
+    """Whether there is a window, and one that shows something: files say width 0 where they mean none."""
+    width = dataset.get("WindowWidth")
+    widths = [width] if isinstance(width, (int, float)) else list(width or [])
+    least = 1 if dataset.get("VOILUTFunction", "LINEAR") == "LINEAR" else 1e-6
+    return dataset.get("WindowCenter") is not None and bool(widths) and float(widths[0]) >= least
+
+
+def _padding(pixels: NDArray[Any], dataset: Any) -> NDArray[np.bool_]:
+    """Which stored pixels only fill the rectangle."""
+    value = dataset.get("PixelPaddingValue")
+    if value is None:
+        return np.zeros(pixels.shape, dtype=np.bool_)
+    low, high = sorted((int(value), int(dataset.get("PixelPaddingRangeLimit", value))))
+    return np.asarray((pixels >= low) & (pixels <= high))
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
@@ -142,7 +179,8 @@ def _reason(error: BaseException) -> str:
 
 def _flattened(image: Image.Image) -> Image.Image:
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        return Image.fromarray(_stretched(np.asarray(image, dtype=np.float64)))
+        deep = np.asarray(image, dtype=np.float64)
+        return Image.fromarray(_stretched(deep, float(deep.min()), float(deep.max())))
     if image.mode in ("P", "PA", "LA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         colour = image.convert("RGBA")
         flat = Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour).convert("RGB")
@@ -150,8 +188,8 @@ def _flattened(image: Image.Image) -> Image.Image:
     return image.convert("L") if image.mode in ("1", "L") else image.convert("RGB")
 
 
-def _stretched(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    low, high = float(pixels.min()), float(pixels.max())
-    if high <= low:
+def _stretched(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Greys from low to high, which may be the smaller, spread over 0 to 255; what lies outside is clipped."""
+    if high == low:
         return np.zeros(pixels.shape, dtype=np.uint8)
-    return np.rint((pixels - low) * (255.0 / (high - low))).astype(np.uint8)
+    return np.rint(np.clip((pixels - low) * (255.0 / (high - low)), 0, 255)).astype(np.uint8)
