@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import hmac
+import os
 import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,7 +67,8 @@ def find_images(source: Path, patient: str = "", key: bytes = b"annotation-loop"
             metadata columns.
         patient: For a folder: a regular expression on the relative path whose one group is the patient. Where it
             says nothing, a DICOM file's PatientID does.
-        key: Key of the hash that stands for a DICOM PatientID.
+        key: Key of the hash that stands for a DICOM PatientID. The default is no secret, so whoever knows it can
+            try every number: give each project its own, `ensure_patient_key`.
 
     Raises:
         BadInput: No such source, no image in it, or a manifest that cannot be used.
@@ -81,6 +84,34 @@ def find_images(source: Path, patient: str = "", key: bytes = b"annotation-loop"
     if not found:
         raise BadInput(f"{source} holds no image (PNG, JPEG or DICOM).")
     return found
+
+
+def ensure_patient_key(path: Path) -> bytes:
+    """Read a project's secret key, made at random the first time and readable by its owner only.
+
+    It must outlive the project: with another key a known patient's new images would look like a new patient's.
+
+    Raises:
+        BadInput: The file is damaged.
+    """
+    if not path.is_file():
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(secrets.token_hex(32).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)  # of two at once the first counts
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    key = path.read_bytes()
+    if not re.fullmatch(rb"[0-9a-f]{64}", key):
+        raise BadInput(
+            f"{path} is damaged. Restore it from a backup; with another key patients are not known again."
+        )
+    return key
 
 
 def hash_images(found: Sequence[Found], told: Callable[[int, int], None] | None = None) -> Hashed:
