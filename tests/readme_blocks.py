@@ -32,7 +32,11 @@ def command_block() -> str:
     """Help of every command, folded."""
     told = []
     for name, command in commands():
-        text = CliRunner().invoke(command, ["--help"], prog_name=name, terminal_width=100).output.rstrip()
+        text = (
+            CliRunner()
+            .invoke(main, [*name.split()[1:], "--help"], prog_name="loop", terminal_width=100)
+            .output.rstrip()
+        )
         told.append(
             f"<details><summary><code>{name}</code>: {command.get_short_help_str(90)}</summary>\n\n```\n{text}\n```\n\n</details>"
         )
