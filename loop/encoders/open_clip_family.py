@@ -18,6 +18,15 @@ from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read
 from loop.errors import BadInput
 
 CONFIG = "open_clip_config.json"
+UNUSABLE = (  # what open_clip, torch and the hub's client raise for files that are absent, damaged or of another kind
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 SHIPPED = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -70,7 +79,7 @@ def _created(arch: str, tag: str | None) -> torch.nn.Module:
         model: torch.nn.Module = open_clip.create_model(
             arch, tag, force_quick_gelu=quick_gelu, pretrained_text=False, require_pretrained=True
         )
-    except (ImportError, KeyError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except UNUSABLE as error:
         asked = f"open_clip:{arch}{f'@{tag}' if tag else ''} cannot be loaded ({_reason(error)})."
         if arch.startswith("local-dir:"):
             raise BadInput(

@@ -189,6 +189,15 @@ def test_a_repository_without_weights_is_refused_and_not_filled_at_random(tmp_pa
     assert "open_clip_model.safetensors" in refusal(f"open_clip:local-dir:{tmp_path / 'folder'}")
 
 
+@pytest.mark.parametrize(
+    "config", ['{"model_cfg": ', '{"model_cfg": {"embed_dim": 16, "vision_cfg": {}, "text_cfg": {"x": 1}}}']
+)
+def test_a_configuration_that_cannot_be_used_is_refused(tmp_path: Path, config: str) -> None:
+    folder = write_repository(tmp_path / "folder", make_model(), HALVES)
+    (folder / "open_clip_config.json").write_text(config)
+    assert "cannot be loaded" in refusal(f"open_clip:local-dir:{folder}")
+
+
 def test_weights_that_are_not_here_are_refused_with_the_files_to_fetch(tmp_path: Path) -> None:
     told = refusal("open_clip:ViT-B-32@openai")
     assert "pretrained='openai'" in told
