@@ -15,7 +15,14 @@ from annotate.studio import Studio
 from loop.cli import main
 from loop.state import State
 
-POINTS = {
+START_POINTS = {
+    "add_items": State,
+    "create_project": Studio,
+    "import_tasks": Studio,
+    "add_round": State,
+    "import_predictions": Studio,
+}
+STEP_POINTS = {
     "save_pull": State,
     "add_round": State,
     "import_predictions": Studio,
@@ -36,7 +43,8 @@ def deadly(method: Callable[..., Any], when: str) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    config, point = sys.argv[1:]
+    command, config, point = sys.argv[1:]
     when, name = point.split(":")
-    setattr(POINTS[name], name, deadly(getattr(POINTS[name], name), when))
-    main(["step", "-c", config, "-q"])
+    owner = {"start": START_POINTS, "step": STEP_POINTS}[command][name]
+    setattr(owner, name, deadly(getattr(owner, name), when))
+    main([command, "-c", config, "-q"])

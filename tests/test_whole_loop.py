@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from killed_step import POINTS
+from killed_step import START_POINTS, STEP_POINTS
 
 from annotate.interface import parse_interface
 from annotate.studio import Studio
@@ -182,7 +182,36 @@ def test_an_edited_and_a_deleted_annotation_are_seen(studio_server: ThrowawaySer
         assert history == [edited.answers, {"Pneumonia": other}]
 
 
-@pytest.mark.parametrize("point", [f"{when}:{name}" for name in POINTS for when in ("before", "after")])
+def kill(team: Team, command: str, point: str) -> None:
+    """Run a command that ends with SIGKILL at a point."""
+    killed = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("killed_step.py")), command, str(team.config), point],
+        env=os.environ | {"LABEL_STUDIO_API_KEY": team.server.api_key},
+        capture_output=True,
+        timeout=300,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+
+
+@pytest.mark.parametrize("name", START_POINTS)
+def test_a_start_killed_anywhere_is_completed_by_the_next(
+    studio_server: ThrowawayServer, cxr: Path, name: str
+) -> None:
+    project = f"start-{name.replace('_', '-')}"
+    team = Team(studio_server, cxr, project, target=0.99, batch=10, n_images=40)
+    kill(team, "start", f"after:{name}")
+    _, begun = team.run("start")
+    with team.state() as state:
+        (first,) = state.rounds()
+        mark = state.fact("mark")
+    listed = team.studio._ask("listing", "GET", "api/projects/", params={"page_size": 1000})["results"]
+    assert [p["id"] for p in listed if p["description"] == mark] == [begun["project_id"]]
+    items = [row["data"]["item"] for row in team.studio.tasks(team.project_id)]
+    assert len(items) == len(set(items)) == begun["random"] + begun["active"]
+    assert team.studio.model_versions(team.project_id) == {first.version: 10}
+
+
+@pytest.mark.parametrize("point", [f"{when}:{name}" for name in STEP_POINTS for when in ("before", "after")])
 def test_a_step_killed_anywhere_is_completed_by_the_next(
     studio_server: ThrowawayServer, cxr: Path, point: str
 ) -> None:
@@ -193,13 +222,7 @@ def test_a_step_killed_anywhere_is_completed_by_the_next(
     team.label(10)
     _, planned = team.run("step", "--dry-run")  # the batch as it would be asked if nothing happened
 
-    killed = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("killed_step.py")), str(team.config), point],
-        env=os.environ | {"LABEL_STUDIO_API_KEY": studio_server.api_key},
-        capture_output=True,
-        timeout=300,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    kill(team, "step", point)
     team.run("step")
 
     with team.state() as state:
