@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from loop.encoders import Encoder, load_encoder
 from loop.encoders.encode import encode_items
 from loop.errors import BadInput, Unavailable
 from loop.features import FeatureStore
-from loop.items import Item, draw_streams, find_images, hash_images
+from loop.items import Item, draw_streams, ensure_patient_key, find_images, hash_images
 from loop.report import StepReport, as_json
 from loop.serving import address_images
 from loop.settings import Settings
@@ -206,7 +205,9 @@ def _take_in(
     settings: Settings, state: State, encoder: Encoder, shows: Shows
 ) -> tuple[list[Item], int, list[tuple[str, str]]]:
     """Find, hash and encode the images, then split what could be encoded into streams, by patient."""
-    found = find_images(settings.images_source, settings.images.patient, _patient_key(state))
+    found = find_images(
+        settings.images_source, settings.images.patient, ensure_patient_key(settings.folder / "patient.key")
+    )
     hashed = hash_images(found, lambda done, total: shows("hashing", done, total))
     fingerprint = encoder.fingerprint
     store = FeatureStore.open(settings.folder / "features" / fingerprint, fingerprint, encoder.dim)
@@ -230,15 +231,6 @@ def _take_in(
     state.add_items(items)
     state.add_problems(problems, utc_now())
     return state.items(), report.encoded, problems
-
-
-def _patient_key(state: State) -> bytes:
-    """The secret that turns a DICOM PatientID into a name nobody can look up; made once, kept in the state."""
-    key: str | None = state.fact("patient_key")
-    if key is None:
-        key = secrets.token_hex(32)
-        state.set_fact("patient_key", key, utc_now())
-    return bytes.fromhex(key)
 
 
 def _split(settings: Settings, before: Sequence[Item], usable: Sequence[Item]) -> list[Item]:
