@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +23,8 @@ from loop.state import Round, State
 from loop.strategies import Pick, select_batch
 
 PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
+
+log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
@@ -104,6 +107,7 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
 
     pulled = loop.state.save_pull(loop.desk.pull(loop.state.watermark()), loop.clock())
     n_pulled = pulled.new + pulled.changed + pulled.deleted
+    log.info("pulled: %d labels new, %d changed, %d withdrawn", pulled.new, pulled.changed, pulled.deleted)
     amend(loop)
     book = read_book(loop)
     if book.outstanding and (gone := _find_gone(loop, book)):
@@ -113,6 +117,7 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
         return _waiting(loop, book, n_pulled)
 
     last = loop.state.rounds()[-1].number
+    log.info("training the probe and refitting the learning curves on %d labels", len(book.items))
     assessment = assess(book, loop.features, loop.projection, loop.settings, last)
     report = _report(loop, book, assessment, n_pulled, last)
     if report.verdict == "STOP":
@@ -122,6 +127,7 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
         loop.state.add_report(last, report.to_json(), loop.clock(), assessment.probe.to_bytes())
         return report
 
+    log.info("choosing round %d out of %d images", last + 1, book.n_pool_left)
     picks = choose(loop, book, assessment.probe, last + 1)
     scores = assessment.probe.predict(loop.features.read([p.item for p in picks]))  # (n_picks, K)
     report = replace(report, warnings=(*report.warnings, *_doubts(loop, book, picks)))
@@ -272,6 +278,7 @@ def _push(loop: Loop, round_: Round) -> Receipt:
         )
         for rank, (pick, score) in enumerate(zip(round_.picks, round_.scores, strict=True), start=1)
     ]
+    log.info("pushing %s: %d images", round_.version, len(suggestions))
     receipt = loop.desk.push(round_.version, suggestions)
     loop.state.confirm_push(round_.number, receipt, loop.clock())
     return receipt
