@@ -130,7 +130,8 @@ def say_labels_needed(forecast: Forecast, p_plateau: float, rules: Rules) -> str
         )
     if high < 1:
         return (
-            f"Keep labelling: the curve is at the target ({level} range), and more labels will make it surer."
+            f"The curve is at the target ({level} range), but not surely enough to stop (that takes a probability of "
+            f"{probability_text(rules.p_stop)}): keep labelling until it is."
         )
     return f"Keep labelling: {range_text(low, high)} more labels are needed ({level} range)."
 

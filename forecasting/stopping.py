@@ -270,7 +270,7 @@ def _stop(reason: str, remedy: str) -> ProjectDecision:
 def _say_reached(under: Sequence[Decision]) -> str:
     certified = [d.finding for d in under if d.verdict is Verdict.CERTIFIED]
     likely = [d.finding for d in under if d.verdict is Verdict.LIKELY_REACHED]
-    parts = [f"Certified: {listed(certified)}."] if certified else []
+    parts = [f"Certified, at the target less the tolerance: {listed(certified)}."] if certified else []
     parts += [f"Likely reached by the forecast, not certified: {listed(likely)}."] if likely else []
     return " ".join(parts)
 

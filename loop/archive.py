@@ -116,9 +116,9 @@ def _read_features(path: Path) -> tuple[NDArray[Any], list[str]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             feat, names = stored["feat"], [str(name) for name in stored["name"]]
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError):
         raise BadInput(
-            f"{path} cannot be used as features: it must be an .npz with arrays `feat` (n, d) and `name` (n,). {error}"
+            f"{path} cannot be used as features: it must be an .npz with arrays `feat` (n, d) and `name` (n,)."
         ) from None
     if feat.ndim != 2 or len(feat) != len(names):
         raise BadInput(

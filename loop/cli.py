@@ -242,21 +242,35 @@ def watch(
 @main.command()
 @configured
 @spoken
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the learning curves to this .png or .svg file.",
+)
 @as_json_option
 def status(
-    config: Path, url: str | None, sets: tuple[str, ...], verbose: bool, quiet: bool, as_json: bool
+    config: Path,
+    url: str | None,
+    sets: tuple[str, ...],
+    verbose: bool,
+    quiet: bool,
+    as_json: bool,
+    plot: Path | None,
 ) -> None:
     """Show where the project stands, from the state alone: Label Studio is not asked.
 
     \b
     Example:
-      loop status -c loop.toml
+      loop status -c loop.toml --plot curves.png
     """
     from loop.show import show_status
-    from loop.status import read_status
+    from loop.status import draw_project, read_status
 
     say(verbose, quiet)
-    found = read_status(read(config, url, sets))
+    settings = read(config, url, sets)
+    found = read_status(settings)
+    if plot is not None:
+        draw_project(settings, plot)
     if as_json:
         print_json(found.to_json())
     elif not quiet:

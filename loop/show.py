@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -34,9 +35,13 @@ COLOURS = {
 
 
 def console(quiet: bool = False) -> Console:
-    """A console as wide as the terminal, or 120 columns where there is none."""
+    """A console as wide as the terminal, or COLUMNS (110) where there is none."""
     found = Console(highlight=False, quiet=quiet)
-    return found if found.is_terminal else Console(highlight=False, quiet=quiet, width=120)
+    return (
+        found
+        if found.is_terminal
+        else Console(highlight=False, quiet=quiet, width=int(os.environ.get("COLUMNS", 110)))
+    )
 
 
 class Progress:
@@ -303,10 +308,10 @@ def show_demo(told: Mapping[str, Any], picture: Path) -> None:
 
 
 def auc_range_text(found: Mapping[str, Any]) -> str:
-    """`.871 (.83 to .90)` of a finding's JSON; empty before the first forecast."""
+    """`.871 (.83-.90)` of a finding's JSON; empty before the first forecast."""
     if found["auc"] is None:
         return ""
-    return f"{auc_text(found['auc'])} ({auc_text(found['auc_low'], 2)} to {auc_text(found['auc_high'], 2)})"
+    return f"{auc_text(found['auc'])} ({auc_text(found['auc_low'], 2)}-{auc_text(found['auc_high'], 2)})"
 
 
 def verdict_text(verdict: str) -> Text:
@@ -329,23 +334,17 @@ def show_verification(checked: Verified) -> None:
 
 def findings_table(findings: Mapping[str, FindingReport]) -> Table:
     """One row a finding: labels, AUC, forecast, target, labels needed, verdict."""
-    level = next((told.forecast.now.level for told in findings.values() if told.forecast), 0.9)
-    needed_level = next(
-        (told.forecast.labels_needed.level for told in findings.values() if told.forecast), 0.8
-    )
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    first = next((told.forecast for told in findings.values() if told.forecast), None)
+    table = Table(box=None, padding=(0, 2, 0, 0), caption_justify="left")
+    if first is not None:
+        table.caption = (
+            f"AUC with its {level_text(first.now.level)} interval; more labels as the "
+            f"{level_text(first.labels_needed.level)} range; P: probability that the target is reached now"
+        )
     table.add_column("finding")
-    for column in (
-        "yes",
-        "no",
-        f"AUC now ({level_text(level)})",
-        "at 4x labels",
-        "target",
-        f"more labels ({level_text(needed_level)})",
-        "P(reached)",
-    ):
-        table.add_column(column, justify="right")
-    table.add_column("verdict")
+    for column in ("yes", "no", "AUC now", "at 4x labels", "target", "more labels", "P"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for name, told in findings.items():
         ahead: ForecastReport | None = told.forecast
         table.add_row(
@@ -378,8 +377,8 @@ def auc_cell(auc: float | None) -> str:
 
 
 def interval_cell(interval: IntervalReport) -> str:
-    """`.871 (.83 to .90)`; the level stands in the table's head."""
-    return f"{auc_text(interval.mean)} ({auc_text(interval.low, 2)} to {auc_text(interval.high, 2)})"
+    """`.871 (.83-.90)`; the level stands below the table."""
+    return f"{auc_text(interval.mean)} ({auc_text(interval.low, 2)}-{auc_text(interval.high, 2)})"
 
 
 def needed_cell(low: float | None, high: float | None) -> str:
@@ -391,7 +390,7 @@ def needed_cell(low: float | None, high: float | None) -> str:
 def hours_text(ahead: ForecastReport) -> str:
     """What the labels needed mean in hours; empty without a history of times."""
     low, high = ahead.labels_needed.hours_low, ahead.labels_needed.hours_high
-    if low is None or ahead.labels_needed.low == ahead.labels_needed.high == 0:
+    if low is None or (high is not None and high < 0.05):
         return ""
     return (
         f"At the annotators' median pace: {low:.1f} hours or more"

@@ -264,6 +264,13 @@ def _enter(settings: Settings, state: State, studio: Studio) -> tuple[Interface,
         project_id = settings.label_studio.project_id
     # Label Studio's own copy is what counts: it may write the XML anew.
     project = studio.project(project_id)
+    if project.model_version.startswith("loop-") and not project.model_version.startswith(
+        f"loop-{settings.project.name}-"
+    ):
+        raise BadInput(
+            f"Label Studio project {project_id} is served by another loop ({project.model_version}). Two loops would "
+            "overwrite each other's queue: give this one a project of its own."
+        )
     interface = parse_interface(project.xml)
     _check_findings(settings, project_id, interface)
     if project.show_suggestions != settings.label_studio.show_suggestions:

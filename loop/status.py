@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from forecasting.plots import curve_info, draw_curves, save
+from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
+from loop.controller import project_pool
+from loop.errors import BadInput
 from loop.report import LabelCount, StepReport, as_json
 from loop.settings import Settings
+from loop.start import open_features
 from loop.state import State
 
 
@@ -100,6 +106,42 @@ def read_status(settings: Settings) -> Status:
             ),
             amendments=tuple(state.amendments()),
         )
+
+
+def draw_project(settings: Settings, path: Path) -> None:
+    """Draw the learning curves and the evidence of a project, from its state and embeddings alone.
+
+    Raises:
+        BadInput: The project was not started, or nothing can be drawn yet.
+    """
+    with State.open(settings.state_url) as state:
+        features = open_features(settings, state)
+        items = [item for item in state.items() if features.has(item.item)]
+        book = keep_book(items, state.tasks(), state.labels(), state.rounds(), settings.project.findings)
+        rounds = state.rounds()
+        if not book.items or not rounds:
+            raise BadInput(
+                "There is no label yet, so there is no curve to draw. Label the first batch, then step."
+            )
+        projection = project_pool(features, [item.item for item in items], settings)
+        draw_assessment(assess(book, features, projection, settings, rounds[-1].number), settings, path)
+
+
+def draw_assessment(last: Assessment, settings: Settings, path: Path) -> None:
+    """Draw learning curves and evidence to a .png or .svg file.
+
+    Raises:
+        BadInput: Another suffix, or no finding has a curve yet.
+    """
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise BadInput(f"{path}: a picture must end in .png or .svg.")
+    infos = [
+        curve_info(curve, last.forecasts.get(name), settings.target_of(name), settings.forecast.level)
+        for name, curve in last.curves.items()
+    ]
+    if not infos:
+        raise BadInput("No finding has enough labels for a curve yet. Go on labelling.")
+    save(draw_curves(infos, {name: last.evidence[name] for name in last.curves}), path)
 
 
 def _count(book: Book, k: int) -> FindingCount:

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from annotate.interface import parse_interface
 from annotate.studio import Studio
-from forecasting.plots import curve_info, draw_curves, save
 from loop.archive import Archive, LabelTable, read_labels
-from loop.assess import Assessment, assess
+from loop.assess import assess
 from loop.controller import Loop, read_book, step
 from loop.demo.annotator import label_queue
 from loop.demo.phantoms import make_archive
@@ -34,6 +33,7 @@ from loop.settings import Settings, load_settings
 from loop.show import Progress, console, show_demo, show_step
 from loop.simulate import draw_test, measure_probe
 from loop.start import opened, start
+from loop.status import draw_assessment
 
 N_PHANTOMS = 800
 TEST_SHARE = 0.25  # of the patients: never shown to the loop, to measure the true AUC
@@ -120,7 +120,8 @@ def run_demo(
             book = read_book(loop)
             last = assess(book, loop.features, loop.projection, settings, loop.state.rounds()[-1].number)
         picture = out / "learning-curves.png"
-        _draw_picture(last, settings, picture)
+        if last.curves:
+            draw_assessment(last, settings, picture)
         (out / "rounds.json").write_text(json.dumps(told, indent=2))
         if not quiet:
             show_demo(told, picture)
@@ -248,12 +249,3 @@ def _answers(known: LabelTable) -> Mapping[str, Mapping[str, int | None]]:
         name: {f: None if np.isnan(v) else int(v) for f, v in zip(known.findings, row, strict=True)}
         for name, row in zip(known.names, known.y, strict=True)
     }
-
-
-def _draw_picture(last: Assessment, settings: Settings, path: Path) -> None:
-    infos = [
-        curve_info(curve, last.forecasts.get(name), settings.target_of(name), settings.forecast.level)
-        for name, curve in last.curves.items()
-    ]
-    if infos:
-        save(draw_curves(infos, {name: last.evidence[name] for name in last.curves}), path)

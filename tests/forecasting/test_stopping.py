@@ -164,7 +164,7 @@ def test_before_the_first_forecast_the_reason_is_that_it_starts_at_fifty_labels(
         (100.0, math.inf, "cannot be bounded yet (80 % range: 0 to no limit visible)"),
         (math.inf, math.inf, "no limit is visible"),
         (100.0, 720.0, "0 to 520 more labels"),
-        (100.0, 150.0, "the curve is at the target"),
+        (100.0, 150.0, "The curve is at the target"),
     ],
 )
 def test_labels_needed_are_a_range_even_where_it_has_no_end(low: float, high: float, said: str) -> None:
@@ -233,7 +233,10 @@ def test_the_project_stops_when_all_is_reached_or_out_of_reach(
 
 def test_reached_and_out_of_reach_are_different_stops() -> None:
     reached = decide_project(verdicts(a=LIKELY, b=CERTIFIED), "all", "likely", 100, None, 900)
-    assert reached.reason == "Certified: b. Likely reached by the forecast, not certified: a."
+    assert (
+        reached.reason
+        == "Certified, at the target less the tolerance: b. Likely reached by the forecast, not certified: a."
+    )
     lost = decide_project(verdicts(a=LIKELY, b=LOST), "all", "likely", 100, None, 900)
     assert "Out of reach with this encoder: b" in lost.reason
     assert "encoders" in lost.remedy

@@ -284,6 +284,9 @@ def test_the_frozen_part_holds_what_the_stop_promises_and_nothing_else(tmp_path:
         "stop.tolerance": 0.03,
         "stop.alpha": 0.05,
         "batch.random_share": 0.5,
+        "batch.strategy": "uncertainty",
+        "encoder.spec": "timm:tf_efficientnet_lite0",
+        "forecast.method": "bayes",
     }
 
 
