@@ -9,7 +9,7 @@ $(BIN)/.installed: pyproject.toml requirements.lock
 	@echo "Installing (the first time about 6 GB, several minutes) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --constraint requirements.lock --editable '.[dev]'
 	@touch $@
 
 demo: $(BIN)/.installed  ## the main job, start to stop, on a throwaway Label Studio

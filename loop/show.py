@@ -110,6 +110,15 @@ def show_step(report: StepReport) -> None:
     )
     if report.findings:
         out.print(findings_table(report.findings))
+        first = next((told.forecast for told in report.findings.values() if told.forecast), None)
+        if first is not None:
+            out.print(
+                Text(
+                    f"AUC with its {level_text(first.now.level)} interval; more labels as the "
+                    f"{level_text(first.labels_needed.level)} range; P: probability that the target is reached now",
+                    style="dim",
+                )
+            )
         for name, told in report.findings.items():
             out.print(
                 Text.assemble(
@@ -334,13 +343,7 @@ def show_verification(checked: Verified) -> None:
 
 def findings_table(findings: Mapping[str, FindingReport]) -> Table:
     """One row a finding: labels, AUC, forecast, target, labels needed, verdict."""
-    first = next((told.forecast for told in findings.values() if told.forecast), None)
-    table = Table(box=None, padding=(0, 2, 0, 0), caption_justify="left")
-    if first is not None:
-        table.caption = (
-            f"AUC with its {level_text(first.now.level)} interval; more labels as the "
-            f"{level_text(first.labels_needed.level)} range; P: probability that the target is reached now"
-        )
+    table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("finding")
     for column in ("yes", "no", "AUC now", "at 4x labels", "target", "more labels", "P"):
         table.add_column(column, justify="right", no_wrap=True)
