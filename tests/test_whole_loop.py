@@ -182,6 +182,50 @@ def test_an_edited_and_a_deleted_annotation_are_seen(studio_server: ThrowawaySer
         assert history == [edited.answers, {"Pneumonia": other}]
 
 
+def test_the_demo_runs_to_stop_on_real_images(cxr: Path, tmp_path: Path) -> None:
+    rows = list(csv.DictReader((cxr / "kermany_labels.csv").read_text().splitlines()))
+    chosen = [rows[i] for i in np.random.default_rng(1).permutation(len(rows))[:160]]
+    with zipfile.ZipFile(cxr / "kermany_224.zip") as archive:
+        archive.extractall(tmp_path / "images", [row["file"] for row in chosen])
+    labels = tmp_path / "labels.csv"
+    lines = [f"{row['file']},{row['patient']},{row['pneumonia']}" for row in chosen]
+    labels.write_text("\n".join(["file,patient,pneumonia", *lines]) + "\n")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        result = CliRunner().invoke(
+            main,
+            [
+                "demo",
+                "--images",
+                str(tmp_path / "images"),
+                "--labels",
+                str(labels),
+                "--target",
+                "0.99",
+                "--batch",
+                "30",
+                "--max-labels",
+                "60",
+                "--out",
+                str(tmp_path / "out"),
+                "--json",
+            ],
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert [r["labels"] for r in told["rounds"]] == [30, 60]
+    assert told["verdict"] == "STOP"
+    assert told["rounds"][-1]["findings"]["pneumonia"]["true_auc"] > 0.7
+    assert (tmp_path / "out" / "learning-curves.png").read_bytes().startswith(b"\x89PNG")
+    again = CliRunner().invoke(
+        main, ["demo", "--images", str(tmp_path / "images"), "--out", str(tmp_path / "out")]
+    )
+    assert again.exit_code == 2
+    assert "--labels" in again.output
+
+
 def kill(team: Team, command: str, point: str) -> None:
     """Run a command that ends with SIGKILL at a point."""
     killed = subprocess.run(

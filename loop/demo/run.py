@@ -127,7 +127,7 @@ def run_demo(
             show_demo(told, picture)
         if keep:
             server.keep()
-            tell(
+            console().print(  # however quiet: nobody could find or end it otherwise
                 f"\nLabel Studio is left running at {server.url}/projects/{begun.project_id}\n"
                 f"  login {server.username}, password {server.password}\n"
                 f"  end it with: kill -- -{server.pid} && rm -r {server.log.parent}"
