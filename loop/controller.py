@@ -100,7 +100,8 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
     Raises:
         BadInput: The loop was not started, or the settings cannot be used.
     """
-    if loop.state.last_round() is None:
+    present = loop.state.last_round()
+    if present is None:
         raise BadInput("No batch was asked yet. Run `loop start` first.")
     if (completed := complete_push(loop)) is not None:
         return completed
@@ -114,9 +115,9 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
         loop.state.drop_tasks(gone, loop.clock())
         book = read_book(loop)
     if not force and book.finished_share < loop.settings.batch.finished_share:
-        return _waiting(loop, book, n_pulled)
+        return _waiting(loop, book, n_pulled, present.number)
 
-    last = loop.state.rounds()[-1].number
+    last = present.number
     log.info("training the probe and refitting the learning curves on %d labels", len(book.items))
     assessment = assess(book, loop.features, loop.projection, loop.settings, last)
     report = _report(loop, book, assessment, n_pulled, last)
@@ -131,8 +132,8 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
     picks = choose(loop, book, assessment.probe, last + 1)
     scores = assessment.probe.predict(loop.features.read([p.item for p in picks]))  # (n_picks, K)
     report = replace(report, warnings=(*report.warnings, *_doubts(loop, book, picks)))
-    report = _commit(loop, last + 1, book, picks, scores, assessment.bets, assessment.probe, report)
-    receipt = _push(loop, loop.state.rounds()[-1])
+    round_, report = _commit(loop, last + 1, book, picks, scores, assessment.bets, assessment.probe, report)
+    receipt = _push(loop, round_)
     return replace(report, warnings=(*report.warnings, *receipt.warnings))
 
 
@@ -171,11 +172,15 @@ def complete_push(loop: Loop) -> StepReport | None:
 
 def read_book(loop: Loop) -> Book:
     """Book every label that the state holds, of images that have an embedding."""
-    state = loop.state
-    items = [item for item in state.items() if loop.features.has(item.item)]
+    return open_book(loop.state, loop.features, loop.settings)
+
+
+def open_book(state: State, features: Features, settings: Settings) -> Book:
+    """As `read_book`, without a desk."""
+    items = [item for item in state.items() if features.has(item.item)]
     there = {item.item for item in items}
     tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
-    return keep_book(items, tasks, state.labels(), state.rounds(), loop.settings.project.findings)
+    return keep_book(items, tasks, state.labels(), state.rounds(), settings.project.findings)
 
 
 def choose(loop: Loop, book: Book, probe: Probe, number: int) -> list[Pick]:
@@ -235,7 +240,7 @@ def _commit(
     bets: Mapping[str, bool],
     probe: Probe | None,
     report: StepReport,
-) -> StepReport:
+) -> tuple[Round, StepReport]:
     """Write the batch, its scores and the report down in one transaction: the outbox entry."""
     round_ = Round(
         number=number,
@@ -262,7 +267,7 @@ def _commit(
         ),
     )
     loop.state.add_round(round_, report.to_json(), None if probe is None else probe.to_bytes())
-    return report
+    return round_, report
 
 
 def _push(loop: Loop, round_: Round) -> Receipt:
@@ -309,7 +314,11 @@ def _begun(loop: Loop, book: Book) -> StepReport:
         at=loop.clock(),
         action="decided",
         verdict="CONTINUE",
-        reason="No labels yet: the first batch is all random.",
+        reason=(
+            f"{len(book.items)} images were labelled before the loop began; they train, and are not asked again."
+            if book.items
+            else "No labels yet: the first batch is all random."
+        ),
         remedy="Label the batch in Label Studio, then run `loop step`.",
         labels=book.count,
         pulled=0,
@@ -317,11 +326,11 @@ def _begun(loop: Loop, book: Book) -> StepReport:
     )
 
 
-def _waiting(loop: Loop, book: Book, n_pulled: int) -> StepReport:
+def _waiting(loop: Loop, book: Book, n_pulled: int, number: int) -> StepReport:
     done = book.batch_size - len(book.outstanding)
     return StepReport(
         project=loop.settings.project.name,
-        round=loop.state.rounds()[-1].number,
+        round=number,
         at=loop.clock(),
         action="waiting",
         verdict="CONTINUE",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from annotate.payloads import local_file_address
 from annotate.studio import Studio
 from loop.errors import BadInput
 from loop.images import is_dicom, render_png
@@ -44,8 +45,7 @@ def address_images(
     elif delivery != "upload":
         folders = _served_folders(shown.values(), settings)
         addresses = {
-            item: f"/data/local-files/?d={quote(path.relative_to(root).as_posix())}"
-            for item, path in shown.items()
+            item: local_file_address(path.relative_to(root).as_posix()) for item, path in shown.items()
         }
     for done, item in enumerate(items, start=1):  # only now: an address that cannot be made is known at once
         if is_dicom(item.path) and not shown[item.item].is_file():

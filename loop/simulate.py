@@ -146,7 +146,7 @@ def simulate(archive: Archive, settings: Settings, test_fraction: float) -> dict
         while not rounds or rounds[-1]["verdict"] == "CONTINUE":
             report = step(loop)
             true_auc = measure_probe(test, state.probe())
-            rounds.append(_tell(report, true_auc))
+            rounds.append(tell_round(report, true_auc))
     return {
         "project": settings.project.name,
         "seed": settings.project.seed,
@@ -233,7 +233,8 @@ def measure_probe(test: Archive, stored: bytes | None) -> dict[str, float | None
     return measured
 
 
-def _tell(report: StepReport, true_auc: Mapping[str, float | None]) -> dict[str, Any]:
+def tell_round(report: StepReport, true_auc: Mapping[str, float | None]) -> dict[str, Any]:
+    """One round as `loop simulate --json` and `loop demo --json` give it: the report beside the truth."""
     findings = as_json(report.findings)
     for name, told in findings.items():
         told["true_auc"] = true_auc[name]

@@ -11,7 +11,7 @@ from typing import Any
 from forecasting.plots import curve_info, draw_curves, save
 from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
-from loop.controller import project_pool
+from loop.controller import open_book, project_pool
 from loop.errors import BadInput
 from loop.report import LabelCount, StepReport, as_json
 from loop.settings import Settings
@@ -116,15 +116,14 @@ def draw_project(settings: Settings, path: Path) -> None:
     """
     with State.open(settings.state_url) as state:
         features = open_features(settings, state)
-        items = [item for item in state.items() if features.has(item.item)]
-        book = keep_book(items, state.tasks(), state.labels(), state.rounds(), settings.project.findings)
-        rounds = state.rounds()
-        if not book.items or not rounds:
+        book, last = open_book(state, features, settings), state.last_round()
+        if not book.items or last is None:
             raise BadInput(
                 "There is no label yet, so there is no curve to draw. Label the first batch, then step."
             )
-        projection = project_pool(features, [item.item for item in items], settings)
-        draw_assessment(assess(book, features, projection, settings, rounds[-1].number), settings, path)
+        pool = [item.item for item in state.items() if features.has(item.item)]
+        projection = project_pool(features, pool, settings)
+        draw_assessment(assess(book, features, projection, settings, last.number), settings, path)
 
 
 def draw_assessment(last: Assessment, settings: Settings, path: Path) -> None:

@@ -28,10 +28,10 @@ from loop.encoders.encode import encode_items
 from loop.errors import BadInput
 from loop.features import FeatureStore
 from loop.items import find_images, hash_images
-from loop.report import StepReport, as_json
+from loop.report import StepReport
 from loop.settings import Settings, load_settings
 from loop.show import Progress, console, show_demo, show_step
-from loop.simulate import draw_test, measure_probe
+from loop.simulate import draw_test, measure_probe, tell_round
 from loop.start import opened, start
 from loop.status import draw_assessment
 
@@ -235,10 +235,7 @@ def _label_until_stop(
             )  # fmt: skip
         report = step(loop)
         true_auc = measure_probe(hidden, loop.state.probe())
-        findings = as_json(report.findings)
-        for name, told in findings.items():
-            told["true_auc"] = true_auc[name]
-        rounds.append({"labels": report.labels.total, "findings": findings, "verdict": report.verdict})
+        rounds.append(tell_round(report, true_auc))
         if not quiet:
             show_step(report)
     return {"rounds": rounds, "verdict": report.verdict, "reason": report.reason, "remedy": report.remedy}
