@@ -156,7 +156,15 @@ def plan_certificate(
             )
             labels, half = (float(np.quantile(reached, q, method="higher")) for q in (power, 0.5))
             needs.append(
-                Need(prevalence, auc, labels, labels * prevalence, half, half * prevalence, labels / random_share)
+                Need(
+                    prevalence,
+                    auc,
+                    labels,
+                    labels * prevalence,
+                    half,
+                    half * prevalence,
+                    labels / random_share,
+                )
             )
     return Plan(target, tolerance, alpha, findings, power, random_share, batch, tuple(needs))
 
