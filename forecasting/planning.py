@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from forecasting.certificate import SHARES, bets, form_blocks, price, weigh_evidence
+from forecasting.certificate import SHARES, SITTING, bets, form_blocks, price, weigh_evidence
 from forecasting.errors import BadPlan
 from forecasting.words import auc_text
 
@@ -31,8 +31,8 @@ HORIZON = 100_000
 """More random images than this are not in sight."""
 
 N_PROJECTS = 1500  # simulated; their share of certified ones is then known to about 1 %
-N_ROUNDS = 2000  # different arrangements of labels that their rounds are drawn from
-STRIDE = 12  # rounds simulated at once
+N_ARRANGED = 50_000  # images in the different arrangements of labels that their rounds are drawn from
+STRIDE = 200  # blocks of a project simulated at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class _Rounds:
 
     Attributes:
         size: Images a round.
-        pairs: Pairs of each block, shape ``(N_ROUNDS, B)``; 0 = no block.
-        n_at_once: Blocks that close before the next round begins, shape ``(N_ROUNDS,)``.
+        pairs: Pairs of each block, shape ``(R, B)``; 0 = no block.
+        n_at_once: Blocks that close before the next round begins, shape ``(R,)``.
     """
 
     size: int
@@ -195,13 +195,14 @@ def _certified_after(
         return reached
     both = -math.expm1(np.logaddexp(*(rounds.size * np.log([prevalence, 1 - prevalence]))))  # P(both classes)
     n_blocks = rounds.pairs.shape[1]  # B
+    stride = max(1, STRIDE // n_blocks)  # C, rounds
     stakes = bets(np.arange(rounds.pairs.max() + 1)).T  # (G, pairs)
     shift = math.sqrt(2) * float(ndtri(auc))
     open_ = np.arange(N_PROJECTS)  # (A,) projects without certificate
     asked = np.zeros(N_PROJECTS)  # (A,) their random images so far
     capital = np.tile(SHARES[:, None], N_PROJECTS)  # (G, A)
     while len(open_) and asked.min() < min(HORIZON, np.quantile(reached, max(power, 0.5), method="higher")):
-        drawn = rng.integers(N_ROUNDS, size=(len(open_), STRIDE))  # (A, C)
+        drawn = rng.integers(len(rounds.pairs), size=(len(open_), stride))  # (A, C)
         after = asked[:, None] + rounds.size * np.cumsum(rng.geometric(both, drawn.shape), axis=1)  # (A, C)
         pairs = rounds.pairs[drawn].reshape(len(open_), -1)  # (A, C B)
         held = pairs > 0
@@ -223,10 +224,11 @@ def _arrange(prevalence: float, size: int, rng: np.random.Generator) -> _Rounds:
     """Draw labels of rounds that hold both classes, and form their blocks."""
     counts = np.arange(1, size)  # positives
     chance = binom.pmf(counts, size, prevalence)
-    n_positive = rng.choice(counts, N_ROUNDS, p=chance / chance.sum())
+    n_rounds = max(200, N_ARRANGED // max(size, SITTING))  # R
+    n_positive = rng.choice(counts, n_rounds, p=chance / chance.sum())
     y = rng.permuted((np.arange(size) < n_positive[:, None]).astype(np.float64), axis=1)  # (R, size)
     blocks = [[len(a) * len(b) for a, b in form_blocks(row, ended=True)] for row in y]
-    pairs = np.zeros((N_ROUNDS, max(map(len, blocks))), dtype=np.int_)
+    pairs = np.zeros((n_rounds, max(map(len, blocks))), dtype=np.int_)
     for row, formed in zip(pairs, blocks, strict=True):
         row[: len(formed)] = formed
     return _Rounds(size, pairs, np.array([sum(1 for _ in form_blocks(row, ended=False)) for row in y]))
@@ -245,7 +247,7 @@ def _check(
 ) -> None:
     if not 0.5 < target < 1:
         raise BadPlan(f"the target is {target:g}; an AUC to reach lies above .5 and below 1.")
-    if not 0 <= tolerance <= target - 0.5:
+    if tolerance < 0 or target - tolerance < 0.5 - 1e-9:
         raise BadPlan(
             f"target {target:g} less tolerance {tolerance:g} is {target - tolerance:g}; the AUC to be tested must lie "
             f"between .5, which guessing has, and the target: take a tolerance from 0 to {target - 0.5:.3g}."

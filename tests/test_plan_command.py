@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from readme_blocks import README
 
 from loop.cli import main
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = README.parent / "configs"
 ONE = ("--prevalence", "0.2", "--margin", "0.08")
 
 
@@ -32,6 +34,16 @@ def test_a_plan_needs_no_project_and_says_labels_positives_and_what_they_take_fo
     assert "labels in all are 2 times these numbers" in text
     assert "LIKELY REACHED needs far fewer" in text
     assert not list(tmp_path.iterdir())
+
+
+def test_the_table_in_the_readme_is_what_its_command_prints() -> None:
+    """Within 10 %: another version of NumPy draws other projects."""
+    readme = README.read_text(encoding="utf-8")
+    command = re.search(r"^loop plan (.*) --plot plan\.png$", readme, flags=re.MULTILINE)
+    assert command is not None
+    shown, printed = (_numbers(text) for text in (readme, plan(*command[1].split()).output))
+    assert len(shown) == 12
+    assert shown == pytest.approx(printed, rel=0.1)
 
 
 def test_the_json_holds_every_number_and_null_for_what_is_not_in_sight() -> None:
@@ -103,3 +115,9 @@ def test_what_cannot_be_planned_ends_with_status_2_and_the_fact(args: tuple[str,
     assert result.exit_code == 2
     assert fact in result.output
     assert "Traceback" not in result.output
+
+
+def _numbers(text: str) -> list[float]:
+    """Random images of a printed plan, row by row."""
+    rows = re.findall(r"^ +(?:\d+ % +)?\d+ % +\d.*\(.*\)$", text, flags=re.MULTILINE)
+    return [float(n.replace(",", "")) for row in rows for n in re.findall(r"([\d,]+) \(", row)]

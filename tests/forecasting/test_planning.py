@@ -116,6 +116,13 @@ def test_positives_and_all_labels_follow_from_the_random_images() -> None:
     assert need.all_labels == 4 * need.labels
 
 
+def test_large_batches_cost_about_the_same_up_to_the_batch_they_end_with() -> None:
+    small, large = (one(0.85, 0.9, 0.1, batch=batch, random_share=1.0).labels for batch in (25, 2000))
+    assert large == 2000
+    assert small < large
+    assert one(0.85, 0.9, 0.1, batch=200, random_share=1.0).labels <= 1.2 * small + 200
+
+
 def test_the_same_question_has_the_same_answer_and_a_seed_changes_little() -> None:
     assert plan_certificate(0.85, prevalences=[0.1]) == plan_certificate(0.85, prevalences=[0.1])
     first, second = (one(0.85, 0.9, 0.1, seed=seed).labels for seed in (0, 1))
