@@ -119,5 +119,5 @@ def test_what_cannot_be_planned_ends_with_status_2_and_the_fact(args: tuple[str,
 
 def _numbers(text: str) -> list[float]:
     """Random images of a printed plan, row by row."""
-    rows = re.findall(r"^ +(?:\d+ % +)?\d+ % +\d.*\(.*\)$", text, flags=re.MULTILINE)
+    rows = re.findall(r"^ +(?:\d+ % +)?\d+ % +\d.*\(.*\) *$", text, flags=re.MULTILINE)
     return [float(n.replace(",", "")) for row in rows for n in re.findall(r"([\d,]+) \(", row)]

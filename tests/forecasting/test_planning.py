@@ -48,6 +48,8 @@ def share_certified(
         (0.93, 0.1, 0.03, 0.05, 2, 0.25, 50),  # rounds of 12: their one sitting closes with the next round
         (0.92, 0.5, 0.05, 0.10, 1, 0.5, 50),
         (0.95, 0.04, 0.05, 0.05, 1, 0.5, 120),  # rounds of 60: sittings that wait for a positive
+        (0.9999, 0.5, 0.03, 0.05, 1, 0.5, 24),  # few rounds, hardly a lost block: one round off shows
+        (0.9999, 0.3, 0.03, 0.01, 1, 0.5, 70),
     ],
 )
 def test_after_the_labels_told_the_certificate_is_there_as_often_as_told(
