@@ -93,13 +93,13 @@ def plot_plan(info: PlanInfo, ax: Axes) -> Axes:
         color="#555555",
     )
     _name_lines(info, ax)
-    ax.set_xticks(
-        info.auc, [auc_text(auc, 2 if abs(100 * auc - round(100 * auc)) < 1e-6 else 3) for auc in info.auc]
-    )
+    digits = 2 if np.allclose(100 * info.auc, np.round(100 * info.auc), atol=1e-6) else 3
+    ax.set_xticks(info.auc, [auc_text(auc, digits) for auc in info.auc])
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1, 3)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("AUC the model has", fontsize=SMALL)
+    unseen = "" if np.isfinite(info.labels).all() else " (no point: not in sight)"
+    ax.set_xlabel(f"AUC the model has{unseen}", fontsize=SMALL)
     ax.set_ylabel("random images", fontsize=SMALL)
     ax.tick_params(labelsize=TINY, length=3, width=0.6)
     for side in ("top", "right"):
@@ -148,9 +148,8 @@ def _name_lines(info: PlanInfo, ax: Axes) -> None:
         last = float(info.auc[ends[place][-1]]) if len(ends[place]) else float(info.auc[-1])
         ax.annotate(
             text,
-            (last, 0),
-            xycoords=("data", "axes fraction"),
-            xytext=(7, taken),
+            (last, at),
+            xytext=(7, taken - wanted),
             textcoords="offset points",
             va="center",
             fontsize=TINY,
