@@ -15,3 +15,7 @@ class NoFit(ForecastError):
 
 class BadCurve(ForecastError):
     """The numbers given are not a learning curve: a size below 1, an AUC outside [0, 1], a missing column."""
+
+
+class BadPlan(ForecastError):
+    """A certificate cannot be planned with these numbers: a share, level or AUC outside its range."""

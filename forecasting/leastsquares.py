@@ -52,6 +52,13 @@ class LeastSquaresForecast:
         fitted = float(_auc(self.fitted.a, self.fitted.b, self.fitted.c, n))
         return Interval(fitted, min(float(low), fitted), max(float(high), fitted), level)
 
+    def gain(self, n_more: float, level: float = 0.9) -> Interval:
+        """AUC that `n_more` labels add: the fitted curve's, bounds from the bootstrap."""
+        values = self.joint_draws(self.n + n_more) - self.joint_draws()
+        low, high = np.quantile(values, (0.5 - level / 2, 0.5 + level / 2))
+        fitted = self.auc(self.n + n_more).mean - self.auc(self.n).mean
+        return Interval(fitted, min(float(low), fitted), max(float(high), fitted), level)
+
     def plateau(self, level: float = 0.9) -> Interval:
         """AUC with labels without end: a."""
         return self.auc(math.inf, level)

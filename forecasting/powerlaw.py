@@ -82,6 +82,9 @@ class Forecast(Protocol):
     def auc(self, n: float, level: float = 0.9) -> Interval:
         """AUC of the probe trained on `n` labels."""
 
+    def gain(self, n_more: float, level: float = 0.9) -> Interval:
+        """AUC that `n_more` labels add to the mean curve; bounds are those of the difference."""
+
     def plateau(self, level: float = 0.9) -> Interval:
         """AUC with labels without end."""
 
@@ -128,6 +131,13 @@ class BayesForecast:
     def auc(self, n: float, level: float = 0.9) -> Interval:
         """AUC of the probe trained on `n` labels."""
         values = self._draws(n)
+        low, high = _quantiles(values, self.weight, (0.5 - level / 2, 0.5 + level / 2))
+        return Interval(float(self.weight @ values), low, high, level)
+
+    def gain(self, n_more: float, level: float = 0.9) -> Interval:
+        """AUC that `n_more` labels add to the mean curve, draw by draw."""
+        effective = self.balance * np.array([self.n, self.n + n_more])
+        values = np.diff(curve_auc(self.draws.theta, effective))[:, 0]  # (S,)
         low, high = _quantiles(values, self.weight, (0.5 - level / 2, 0.5 + level / 2))
         return Interval(float(self.weight @ values), low, high, level)
 

@@ -12,6 +12,11 @@ def auc_text(auc: float, digits: int = 3) -> str:
     return f"{auc:.{digits}f}".removeprefix("0")
 
 
+def gain_text(gain: float) -> str:
+    """`about +.004`; `less than +.001` where three digits would show nothing."""
+    return f"about +{auc_text(gain)}" if gain >= 0.001 else "less than +.001"
+
+
 def interval_text(low: float, high: float, level: float) -> str:
     """`90 %: .83 to .90`."""
     return f"{level_text(level)}: {auc_text(low, 2)} to {auc_text(high, 2)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,11 +13,18 @@ from forecasting.curve import LearningCurve, estimate_curves
 from forecasting.errors import NoFit
 from forecasting.leastsquares import fit_nls
 from forecasting.powerlaw import Forecast, fit_bayes, prob_mean_reached
-from forecasting.stopping import Decision, ProjectDecision, Rules, decide_finding, decide_project
+from forecasting.stopping import Decision, ProjectDecision, Rules, Verdict, decide_finding, decide_project
 from loop.book import Book
 from loop.features import Features
 from loop.probe import Probe, Projection, fit_probe, make_scorer
-from loop.report import EvidenceReport, FindingReport, ForecastReport, IntervalReport, LabelsNeeded
+from loop.report import (
+    EvidenceReport,
+    FindingReport,
+    ForecastReport,
+    IntervalReport,
+    LabelsNeeded,
+    NextBatch,
+)
 from loop.settings import Settings
 
 
@@ -143,6 +150,7 @@ def assess(
                 prices.get(name),
                 decisions[name],
                 settings.forecast.level,
+                _next_size(book, settings),
             )
             for k, name in enumerate(names)
         },
@@ -178,10 +186,14 @@ def report_finding(
     cost: Price | None,
     decision: Decision,
     level: float,
+    next_size: int,
 ) -> FindingReport:
     """Put one finding's numbers and words side by side."""
-    told = None if forecast is None else report_forecast(forecast, rules.target, level, book.median_look_s)
     y = book.y[:, k]
+    told = None
+    if forecast is not None:
+        n_next = next_size * float(np.mean(~np.isnan(y)))  # labels of this finding in the next batch
+        told = report_forecast(forecast, rules.target, level, book.median_look_s, n_next)
     return FindingReport(
         target=rules.target,
         positives=int((y == 1).sum()),
@@ -211,9 +223,9 @@ def report_finding(
 
 
 def report_forecast(
-    forecast: Forecast, target: float, level: float, median_look_s: float | None
+    forecast: Forecast, target: float, level: float, median_look_s: float | None, n_next: float = 0.0
 ) -> ForecastReport:
-    """Look at a forecast from now: AUC now, at four times the labels, far out, and labels until the target."""
+    """Look at a forecast from now: AUC now, at four times the labels, far out, labels until the target, next batch."""
     now, ahead, plateau = (
         IntervalReport(i.mean, i.low, i.high, i.level)
         for i in (
@@ -236,7 +248,34 @@ def report_forecast(
             low, mid, high, total.level, _hours(low, median_look_s), _hours(high, median_look_s)
         ),
         tail={"a": tail.a, "b": tail.b, "c": tail.c},
+        next_batch=_next_batch(forecast, target, level, n_next) if n_next > 0 else None,
     )
+
+
+def mean_gain(reports: Iterable[FindingReport]) -> float | None:
+    """AUC that the next batch is expected to bring, mean over the findings that keep labelling; None = nobody can say."""
+    gains = [
+        told.forecast.next_batch.gain.mean
+        for told in reports
+        if told.verdict == Verdict.KEEP_LABELLING and told.forecast and told.forecast.next_batch
+    ]
+    return float(np.mean(gains)) if gains else None
+
+
+def _next_batch(forecast: Forecast, target: float, level: float, n_next: float) -> NextBatch:
+    gain = forecast.gain(n_next, level)
+    return NextBatch(
+        labels=n_next,
+        gain=IntervalReport(gain.mean, gain.low, gain.high, gain.level),
+        p_reached=forecast.prob_reached(target, forecast.n + n_next),
+    )
+
+
+def _next_size(book: Book, settings: Settings) -> int:
+    """Images that the next batch can hold."""
+    budget = settings.stop.budget
+    left = book.n_pool_left if budget is None else min(book.n_pool_left, budget - len(book.items))
+    return max(0, min(settings.batch.size, left))
 
 
 def _to_go(total: float, n: int) -> float | None:

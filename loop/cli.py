@@ -278,6 +278,91 @@ def status(
 
 
 @main.command()
+@click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    help="Take targets, tolerance, alpha, batch and number of findings from this configuration.",
+)
+@click.option(
+    "--target",
+    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    help="The AUC to reach.  [default: 0.85]",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    help="The certificate tests the target less this.  [default: 0.03]",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    help="Error rate of the certificate.  [default: 0.05]",
+)
+@click.option(
+    "--power",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.8,
+    show_default=True,
+    help="Probability of having the certificate by then.",
+)
+@click.option(
+    "--prevalence",
+    "prevalences",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    multiple=True,
+    help="Share of positives; repeat for several. Default: .02 to .5.",
+)
+@click.option(
+    "--margin",
+    "margins",
+    type=float,
+    multiple=True,
+    help="The model's true AUC less the target; repeat for several. Default: 0 and up.",
+)
+@click.option(
+    "--findings",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Findings whose certificates shall hold together, each at alpha / K.  [default: 1]",
+)
+@click.option(
+    "--random-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of each batch from the random stream.  [default: 0.5]",
+)
+@click.option("--batch", type=click.IntRange(min=2), help="Images in a batch.  [default: 50]")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw labels against AUC to this .png or .svg file.",
+)
+@spoken
+@as_json_option
+def plan(
+    config: Path | None, plot: Path | None, as_json: bool, verbose: bool, quiet: bool, **options: Any
+) -> None:
+    """Before the first label: how many it takes to certify a target, by prevalence and by the model's AUC.
+
+    \b
+    Example:
+      loop plan --target 0.85 --prevalence 0.05 --prevalence 0.2 --plot plan.png
+      loop plan -c loop.toml
+    """
+    from loop.plan import draw_plan, plan_project
+    from loop.show_plan import show_plan
+
+    say(verbose, quiet)
+    told = plan_project(None if config is None else read(config, None, ()), **options)
+    if plot is not None:
+        draw_plan(told, plot)
+    if as_json:
+        print_json(told.to_json())
+    elif not quiet:
+        show_plan(told)
+
+
+@main.command()
 @click.argument("curve", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--at",

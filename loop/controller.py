@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from annotate.records import Pull, Receipt, Suggestion
-from loop.assess import Assessment, assess
+from loop.assess import Assessment, assess, mean_gain
 from loop.book import Book, keep_book
 from loop.errors import BadInput
 from loop.features import Features
@@ -304,6 +304,7 @@ def _report(loop: Loop, book: Book, assessment: Assessment, n_pulled: int, numbe
         outstanding=len(book.outstanding),
         findings=assessment.reports,
         amendments=tuple(loop.state.amendments()),
+        next_gain=mean_gain(assessment.reports.values()),
     )
 
 

@@ -42,6 +42,21 @@ class LabelsNeeded:
 
 
 @dataclass(frozen=True, slots=True)
+class NextBatch:
+    """What the labels of one more batch are expected to bring to a finding.
+
+    Attributes:
+        labels: Labels of this finding in it: as large a share of its images as so far.
+        gain: AUC that they add to the mean curve; the interval is that of the difference.
+        p_reached: Probability that AUC is at least the target after them.
+    """
+
+    labels: float
+    gain: IntervalReport
+    p_reached: float
+
+
+@dataclass(frozen=True, slots=True)
 class ForecastReport:
     """The learning curve of one finding, looked at from now.
 
@@ -54,6 +69,7 @@ class ForecastReport:
         p_reachable: Probability that the plateau is at least the target.
         labels_needed: Additional labels until the target.
         tail: ``a``, ``b``, ``c`` of AUC = a - b n^-c, the curve far out.
+        next_batch: What one more batch brings; None where none can be asked.
     """
 
     method: str
@@ -64,6 +80,7 @@ class ForecastReport:
     p_reachable: float
     labels_needed: LabelsNeeded
     tail: Mapping[str, float | None]
+    next_batch: NextBatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +185,7 @@ class StepReport:
         batch: What was asked, if anything.
         amendments: Settings changed after the start, each as one sentence.
         warnings: What looked odd, each with its remedy.
+        next_gain: AUC that the next batch is expected to bring, mean over the findings that keep labelling.
     """
 
     project: str
@@ -184,6 +202,7 @@ class StepReport:
     batch: BatchReport | None = None
     amendments: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    next_gain: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-ready values; what is not a finite number becomes null."""

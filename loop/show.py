@@ -15,7 +15,15 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from forecasting.words import NO_LIMIT, auc_text, level_text, probability_text, range_text
+from forecasting.words import (
+    NO_LIMIT,
+    auc_text,
+    counted,
+    gain_text,
+    level_text,
+    probability_text,
+    range_text,
+)
 from loop.report import FindingReport, ForecastReport, IntervalReport, LabelCount, StepReport
 
 if TYPE_CHECKING:
@@ -127,11 +135,19 @@ def show_step(report: StepReport) -> None:
                     f". {told.reason} {told.remedy}",
                 )
             )
-            for line in (told.forecast and hours_text(told.forecast), told.price):
+            for line in (
+                told.forecast and next_text(told.forecast),
+                told.forecast and hours_text(told.forecast),
+                told.price,
+            ):
                 if line:
                     out.print(Padding(Text(line, style="dim"), (0, 0, 0, 4)))
     out.print()
     out.print(Text.assemble((report.verdict, COLOURS[report.verdict]), f": {report.reason} {report.remedy}"))
+    if report.next_gain is not None and report.verdict == "CONTINUE" and len(report.findings) > 1:
+        out.print(
+            f"The next batch brings {gain_text(report.next_gain)} AUC, mean of the findings that keep labelling."
+        )
     if report.batch is not None:
         word = "Would ask" if "dry run" in report.action else "Asked"
         out.print(
@@ -388,6 +404,19 @@ def needed_cell(low: float | None, high: float | None) -> str:
     """`90 to 520`, `at least 90` or `no limit visible`, from a range whose None means no limit."""
     text = range_text(math.inf if low is None else low, math.inf if high is None else high)
     return text.removesuffix(f", no upper {NO_LIMIT.removeprefix('no ')}")
+
+
+def next_text(ahead: ForecastReport) -> str:
+    """What the next batch brings to a finding; empty where none can be asked."""
+    coming = ahead.next_batch
+    if coming is None:
+        return ""
+    gain = coming.gain
+    return (
+        f"The next {counted(round(coming.labels), 'label')} bring {gain_text(gain.mean)} AUC ({level_text(gain.level)}: "
+        f"{auc_text(gain.low)} to {auc_text(gain.high)}); the target is then reached with probability "
+        f"{probability_text(coming.p_reached)}."
+    )
 
 
 def hours_text(ahead: ForecastReport) -> str:
