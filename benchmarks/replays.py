@@ -20,7 +20,7 @@ from worlds import Array, World
 from loop.probe import Probe, fit_projection, fit_probe
 from loop.strategies import select_batch
 
-LOOKS = (50, 100, 150, 200, 300, 400, 600, 800)
+LOOKS = (50, 100, 150, 200, 250, 300, 350, 400, 500, 600, 700, 800)
 """Labels at which the learning curve is refitted."""
 
 
@@ -32,7 +32,6 @@ class Look:
         n: Images labelled.
         rows: The images, in the order of their ids, shape ``(n,)``: rows of the world.
         is_random: Shape ``(n,)``.
-        reference: Unlabelled images of the random stream's patients' kind, one a patient: rows of the world.
         strength: The probe's choice, shape ``(K,)``; NaN where no head is fitted.
         pool_proba: The probe's probabilities for a fixed sample of the pool, shape ``(200, K)``.
     """
@@ -40,7 +39,6 @@ class Look:
     n: int
     rows: NDArray[np.intp]
     is_random: NDArray[np.bool_]
-    reference: NDArray[np.intp]
     strength: Array
     pool_proba: Array
 
@@ -162,7 +160,6 @@ def replay(
                     len(at),
                     at,
                     np.array([drawn[i] for i in at]),
-                    np.array(random_next[:400], dtype=np.intp),
                     probe.strength,
                     probe.predict(world.features[fixed]),
                 )

@@ -25,7 +25,7 @@ from forecasting.noise import KAPPA
 SMALLEST_SHARE = 1 / 8
 """The smallest training size, as a share of the largest."""
 
-BIAS_SD = 0.02
+BIAS_SD = 0.04
 """How far active selection moves a cross-fitted AUC, before looking: a standard deviation, in AUC."""
 
 BIAS_SHARED = 0.5

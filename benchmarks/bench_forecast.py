@@ -1,0 +1,319 @@
+"""The whole loop on labelled worlds: how true are forecasts, intervals and stops, beside simpler methods?
+
+    python benchmarks/bench_forecast.py --data DIR --world nih --world kermany --runs 12 --share 0.5
+
+Every run is a replay with the product's batches, probes and learning curves (`replays.py`); the forecast is judged at
+fixed numbers of labels, the stops at 12 looks for targets .65 to .95. Worlds are split by patient: constants were
+chosen on half A (`--part A`) and on simulated worlds with seeds below 100; half B, NIH Lite0 and simulated worlds from
+seed 100 on are for the report.
+
+A true AUC is measured on patients never labelled and has an error of its own, so that intervals seem to cover less
+than they do; "less its error" counts a truth as covered if it lies within 1.645 standard deviations of forecast and
+truth together.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from replays import Look, Replay, replay
+from rivals import RULES, rival_stops
+from worlds import WORLDS, World, half, simulated
+
+from forecasting.auc import hanley_mcneil
+from forecasting.certificate import Asked, weigh_evidence
+from forecasting.curve import LearningCurve, estimate_curves
+from forecasting.errors import ForecastError
+from forecasting.leastsquares import fit_nls
+from forecasting.powerlaw import Forecast, fit_bayes
+from forecasting.stopping import Rules, Verdict, decide_finding
+from loop.probe import fit_projection, make_scorer
+
+TARGETS = tuple(np.round(np.arange(0.65, 0.96, 0.05), 2))
+SIZES = (50, 100, 200, 400)
+LEVEL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one method said of one finding at one look, beside the truth; NaN where there is none."""
+
+    method: str
+    n: int
+    scarce: int
+    now: float
+    now_low: float
+    now_high: float
+    true_now: float
+    ahead: float
+    ahead_low: float
+    ahead_high: float
+    true_ahead: float
+    far: float
+    true_far: float
+    sd_now: float
+    sd_ahead: float
+    truth_se: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Where one rule stopped for one finding and target: labels, the true AUC there, labels at the true crossing."""
+
+    rule: str
+    target: float
+    n: float
+    true_auc: float
+    crossing: float
+    common: bool
+
+
+def judge(world: World, run: Replay) -> tuple[list[Told], list[Stopped]]:
+    """Forecast at every look of a replay, decide at every target, and compare with what came."""
+    projection = fit_projection(world.features, 256)
+    told: list[Told] = []
+    said: dict[tuple[int, float, str], tuple[float, float]] = {}  # first stop: labels, true AUC
+    curves_of: list[dict[int, LearningCurve]] = []
+    forecasts_of: list[dict[int, Forecast]] = []
+    for look in run.looks:
+        curves, forecasts = _fit(world, run, look, projection)
+        curves_of.append(curves)
+        forecasts_of.append(forecasts)
+        now = run.truth(look.n)
+        for k, forecast in forecasts.items():
+            told += _tell(run, look, k, curves[k], forecast)
+            random = world.y[look.rows[look.is_random], k]
+            counts = curves[k].n_positive, curves[k].n_negative
+            for target in TARGETS:
+                evidence = weigh_evidence(_asked(world, run, look.n, k, forecasts_of, target), target)
+                rules = Rules(target)
+                decision = decide_finding(
+                    "", forecast, *counts, None, None, rules,
+                    n_random=(int((random == 1).sum()), int((random == 0).sum())),
+                )  # fmt: skip
+                stops = {
+                    "LIKELY REACHED": decision.verdict is Verdict.LIKELY_REACHED,
+                    "OUT OF REACH": decision.verdict is Verdict.OUT_OF_REACH,
+                    "CERTIFIED": evidence.certified,
+                    "last value >= target": curves[k].auc[-1] >= target if len(curves[k].auc) else False,
+                }
+                for method, fit in _least_squares(curves[k]).items():
+                    stops[f"{method} >= target"] = fit is not None and fit.auc(fit.n).mean >= target
+                for rule, stop in stops.items():
+                    if stop and np.isfinite(now[k]):
+                        said.setdefault((k, target, rule), (look.n, now[k]))
+    for k, rule, n in rival_stops(run, [{k: c.auc[-1] for k, c in cs.items() if len(c.auc)} for cs in curves_of]):
+        for target in TARGETS:
+            said.setdefault((k, target, rule), (n, run.truth(n)[k]))
+    return told, list(_collect(world, run, said))
+
+
+def _fit(
+    world: World, run: Replay, look: Look, projection: object
+) -> tuple[dict[int, LearningCurve], dict[int, Forecast]]:
+    fitted = np.flatnonzero(~np.isnan(look.strength))
+    if not len(fitted):
+        return {}, {}
+    x, y = projection.transform(world.features[look.rows]), world.y[look.rows][:, fitted]  # type: ignore[attr-defined]
+    curves = estimate_curves(
+        [world.findings[k] for k in fitted],
+        y,
+        world.patients[look.rows],
+        make_scorer(x, y, look.strength[fitted]),
+        np.random.default_rng([run.seed, look.n]),
+        is_random=look.is_random,
+    )
+    return dict(zip(fitted, curves, strict=True)), dict(zip(fitted, fit_bayes(curves), strict=True))
+
+
+def _least_squares(curve: LearningCurve) -> dict[str, Forecast | None]:
+    try:
+        return {"bounded curve_fit": fit_nls(curve)}
+    except ForecastError:
+        return {"bounded curve_fit": None}
+
+
+def _tell(run: Replay, look: Look, k: int, curve: LearningCurve, forecast: Forecast) -> Iterator[Told]:
+    """What each method says: ours, bounded least squares, the last value."""
+    now, ahead = run.truth(look.n)[k], run.truth(4 * look.n)[k]
+    far, grows = run.true_auc[-1, k], run.n_labels[-1] / look.n
+    se = float(np.sqrt(hanley_mcneil(now if np.isfinite(now) else 0.7, *run.test_counts[:, k])))
+    scarce = min(curve.n_positive, curve.n_negative)
+    methods = {"ours": forecast} | {m: f for m, f in _least_squares(curve).items() if f is not None}
+    for method, fit in methods.items():
+        here, there = fit.auc(fit.n, LEVEL), fit.auc(4 * fit.n, LEVEL)
+        yield Told(
+            method, look.n, scarce, here.mean, here.low, here.high, now, there.mean, there.low, there.high, ahead,
+            fit.auc(grows * fit.n).mean, far, _sd(here.low, here.high), _sd(there.low, there.high), se,
+        )  # fmt: skip
+    last = float(curve.auc[-1]) if len(curve.auc) else np.nan
+    nan = float("nan")
+    yield Told("last value", look.n, scarce, last, nan, nan, now, last, nan, nan, ahead, last, far, nan, nan, se)
+
+
+def _sd(low: float, high: float) -> float:
+    return (high - low) / (2 * 1.645)
+
+
+def _asked(
+    world: World, run: Replay, n: int, k: int, forecasts: Sequence[dict[int, Forecast]], target: float
+) -> list[Asked]:
+    """The random stream up to `n` labels; a batch is bet on if the forecast before it thought the test winnable."""
+    looks = [look.n for look in run.looks]
+    asked = []
+    for begun, (rows, scores) in zip([0, *run.n_labels], run.asked, strict=False):
+        if begun >= n or not len(rows) or not np.isfinite(scores[:, k]).all():
+            continue
+        before = [f for f, at in zip(forecasts, looks, strict=False) if at <= begun]
+        bet = bool(before) and k in before[-1] and before[-1][k].prob_reached(target - 0.03) >= 0.5
+        asked.append(Asked(world.y[rows, k], scores[:, k], bet))
+    return asked
+
+
+def _collect(
+    world: World, run: Replay, said: dict[tuple[int, float, str], tuple[float, float]]
+) -> Iterator[Stopped]:
+    rules = sorted({rule for _, _, rule in said} | set(RULES))
+    for k in range(len(run.findings)):
+        share = np.nanmean(world.y[:, k])
+        for target in TARGETS:
+            reached = np.flatnonzero(run.true_auc[:, k] >= target)
+            crossing = float(run.n_labels[reached[0]]) if len(reached) else np.inf
+            for rule in rules:
+                n, true = said.get((k, target, rule), (np.inf, np.nan))
+                yield Stopped(rule, float(target), n, true, crossing, min(share, 1 - share) >= 0.1)
+
+
+def summarise(told: Sequence[Told], stopped: Sequence[Stopped]) -> dict[str, object]:
+    """Errors and coverage by method and labels; false stops and labels spent by rule."""
+    forecast: dict[str, dict[str, float]] = {}
+    by: dict[tuple[str, int], list[Told]] = defaultdict(list)
+    for one in told:
+        by[one.method, one.n].append(one)
+    for (method, n), ones in sorted(by.items()):
+        if n not in (*SIZES, 800):
+            continue
+        a = {name: np.array([getattr(one, name) for one in ones], float) for name in asdict(ones[0]) if name != "method"}
+        forecast[f"{method} @ {n}"] = {
+            "forecasts": len(ones),
+            "now_mae": _mean(np.abs(a["now"] - a["true_now"])),
+            "now_bias": _mean(a["now"] - a["true_now"]),
+            "now_covered": _held(a["now_low"], a["now_high"], a["true_now"]),
+            "now_covered_less_error": _near(a["now"], a["sd_now"], a["true_now"], a["truth_se"]),
+            "ahead_n": int(np.isfinite(a["true_ahead"]).sum()),
+            "ahead_mae": _mean(np.abs(a["ahead"] - a["true_ahead"])),
+            "ahead_bias": _mean(a["ahead"] - a["true_ahead"]),
+            "ahead_covered": _held(a["ahead_low"], a["ahead_high"], a["true_ahead"]),
+            "ahead_covered_less_error": _near(a["ahead"], a["sd_ahead"], a["true_ahead"], a["truth_se"]),
+            "end_mae": _mean(np.abs(a["far"] - a["true_far"])),
+            "truth_se": _mean(a["truth_se"]),
+        }
+    stops: dict[str, dict[str, float]] = {}
+    for rule in sorted({one.rule for one in stopped}):
+        mine = [one for one in stopped if one.rule == rule and np.isfinite(one.n)]
+        if rule == "OUT OF REACH":
+            false = [one for one in mine if np.isfinite(one.crossing)]
+            found = [one for one in stopped if one.rule == rule and not np.isfinite(one.crossing)]
+        else:
+            floor = 0.03 if rule == "CERTIFIED" else 0.0
+            false = [one for one in mine if one.true_auc < one.target - floor]
+            found = [one for one in stopped if one.rule == rule and np.isfinite(one.crossing)]
+        right = [one for one in mine if one not in false and np.isfinite(one.crossing)]
+        stops[rule] = {
+            "said": len(mine),
+            "false": len(false),
+            "false_share": len(false) / len(mine) if mine else np.nan,
+            "shortfall": _mean(np.array([one.target - one.true_auc for one in false])),
+            "found": len(mine) - len(false),
+            "there": len(found),
+            "over_oracle": _median([one.n / one.crossing for one in right]),
+            "over_oracle_common": _median([one.n / one.crossing for one in right if one.common]),
+        }
+    return {"forecast": forecast, "stops": stops}
+
+
+def _mean(x: np.ndarray) -> float:
+    x = x[np.isfinite(x)]
+    return float(x.mean()) if len(x) else float("nan")
+
+
+def _median(x: Sequence[float]) -> float:
+    return float(np.median(x)) if len(x) else float("nan")
+
+
+def _held(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> float:
+    there = np.isfinite(low) & np.isfinite(truth)
+    return float(((low <= truth) & (truth <= high))[there].mean()) if there.any() else float("nan")
+
+
+def _near(mean: np.ndarray, sd: np.ndarray, truth: np.ndarray, se: np.ndarray) -> float:
+    there = np.isfinite(sd) & np.isfinite(truth)
+    return float((np.abs(mean - truth) <= 1.645 * np.hypot(sd, se))[there].mean()) if there.any() else float("nan")
+
+
+def show(name: str, runs: int, share: float, told: dict[str, object]) -> None:
+    """Print both tables of one world."""
+    click.echo(f"\n{name}: {runs} runs, random share {share:g}")
+    click.echo(f"  {'method @ labels':<26}{'n':>5} {'now':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'n':>4} {'at 4n':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'end':>5}")
+    for key, row in told["forecast"].items():  # type: ignore[attr-defined]
+        click.echo(
+            f"  {key:<26}{row['forecasts']:>5} {row['now_mae']:>6.3f} {row['now_bias']:>+6.3f} {row['now_covered']:>7.0%} "
+            f"{row['now_covered_less_error']:>7.0%} | {row['ahead_n']:>4} {row['ahead_mae']:>6.3f} {row['ahead_bias']:>+6.3f} "
+            f"{row['ahead_covered']:>7.0%} {row['ahead_covered_less_error']:>7.0%} | {row['end_mae']:>5.3f}"
+        )
+    click.echo(f"  {'rule':<34}{'said':>6} {'false':>6} {'share':>7} {'short by':>9} {'found':>12} {'labels/oracle':>14} {'common':>7}")
+    for rule, row in told["stops"].items():  # type: ignore[attr-defined]
+        click.echo(
+            f"  {rule:<34}{row['said']:>6} {row['false']:>6} {row['false_share']:>7.1%} {row['shortfall']:>9.3f} "
+            f"{row['found']:>5} of {row['there']:>4} {row['over_oracle']:>13.1f} {row['over_oracle_common']:>8.1f}"
+        )
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of the X-rays.")
+@click.option("--world", "worlds", multiple=True, type=click.Choice([*WORLDS, "simulated"]), required=True)
+@click.option("--part", type=click.Choice(["A", "B", "AB"]), default="B", help="Half that is labelled; the truth is measured on the other.")
+@click.option("--share", default=0.5, help="Random share of every batch but the first.")
+@click.option("--runs", default=12)
+@click.option("--first-seed", default=100)
+@click.option("--max-labels", default=800)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Add the figures to this JSON-lines file.")
+def main(
+    data: Path | None, worlds: tuple[str, ...], part: str, share: float, runs: int, first_seed: int, max_labels: int, out: Path | None
+) -> None:
+    warnings.simplefilter("ignore")
+    for name in worlds:
+        told: list[Told] = []
+        stopped: list[Stopped] = []
+        for seed in range(first_seed, first_seed + runs):
+            world, test = _halves(name, data, part, seed)
+            mine, stops = judge(world, replay(world, test, seed, share, max_labels))
+            told += mine
+            stopped += stops
+        summary = summarise(told, stopped)
+        show(f"{name} {part}", runs, share, summary)
+        if out is not None:
+            with out.open("a") as file:
+                file.write(json.dumps({"world": name, "part": part, "share": share, "runs": runs, **summary}) + "\n")
+
+
+def _halves(name: str, data: Path | None, part: str, seed: int) -> tuple[World, World]:
+    if name == "simulated":
+        whole = simulated(seed, 8_000)
+        return whole.rows(np.arange(4_000)), whole.rows(np.arange(4_000, 8_000))
+    if data is None:
+        raise click.UsageError(f"--data DIR is needed for {name}.")
+    whole = WORLDS[name](data)
+    which = seed % 2 if part == "AB" else "AB".index(part)
+    return half(whole, which), half(whole, 1 - which)
+
+
+if __name__ == "__main__":
+    main()
