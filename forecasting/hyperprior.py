@@ -35,18 +35,22 @@ LARGEST_CORRELATION = 0.9
 """Nor does z and ln k become one number."""
 
 N_EFFECTS, N_CURVE = 64, 256
+"""Draws of a project's effect, and of each of its curves."""
+
 MOST_ROUNDS, STILL = 60, 5e-3
+"""Rounds of EM at most; it ends when no hyperparameter moves by more than this share of its scale."""
+
 _WIDER = 1.5
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Project:
     """A finished project, as draws.
 
     Attributes:
         theta: Draws of each finding's curve given its points and `wide`, equally likely, each ``(N_CURVE, 3)``.
         wide: Log density of each draw under the wide prior, each ``(N_CURVE,)``.
-        centre: Where its effect b lies, shape ``(3,)``, by the round before.
+        centre: Where its effect b lies by the round before: what aims the next draws of b, shape ``(3,)``.
         spread: Covariance of the same, shape ``(3, 3)``.
     """
 
@@ -68,10 +72,11 @@ def fit_prior(projects: Sequence[Sequence[LearningCurve]], base: Prior = PRIOR) 
         base: What is believed without them.
     """
     wide = _widened(base)
-    told = [_draw(curves, wide) for curves in projects if any(len(curve.auc) for curve in curves)]
+    told = [_draw(curves, wide, base) for curves in projects if any(len(curve.auc) for curve in curves)]
     prior = base
     for _ in range(MOST_ROUNDS if told else 0):
-        before, prior = prior, _improve(told, prior, base)
+        before = prior
+        told, prior = _improve(told, before, base)
         if _moved(before, prior, base) < STILL:
             break
     return prior
@@ -83,10 +88,10 @@ def _widened(base: Prior) -> Prior:
     return replace(base, between=(1e-6, 1e-6, 1e-6), within=_triple(scale), correlation=base.correlation / 2)
 
 
-def _draw(curves: Sequence[LearningCurve], wide: Prior) -> _Project:
+def _draw(curves: Sequence[LearningCurve], wide: Prior, base: Prior) -> _Project:
     told = [_draw_curve(curve, wide) for curve in curves if len(curve.auc)]
     theta, density = [free for free, _ in told], [log for _, log in told]
-    return _Project(theta, density, np.zeros(3), np.full((3, 3), np.nan))
+    return _Project(theta, density, np.zeros(3), np.diag(np.square(base.between)))
 
 
 def _draw_curve(curve: LearningCurve, wide: Prior) -> tuple[Array, Array]:
@@ -112,44 +117,41 @@ def _weigh(curve: LearningCurve, draws: Draws) -> Array:
     return np.asarray(weight / weight.sum())
 
 
-def _improve(projects: Sequence[_Project], prior: Prior, base: Prior) -> Prior:
+def _improve(projects: Sequence[_Project], prior: Prior, base: Prior) -> tuple[list[_Project], Prior]:
     """One round of EM: moments of effects and deviations under `prior`, pooled with those of `base`."""
-    sums = [_expect(project, prior) for project in projects]
+    expected = [_expect(project, prior) for project in projects]
+    effect, square = (np.array([e[i] for e in expected]) for i in (1, 2))  # (P, 3) each
+    deviation = np.sum([e[3] for e in expected], axis=0)  # (3, 3)
     n_projects = BASE_PROJECTS + len(projects)
-    n_findings = BASE_PROJECTS * BASE_FINDINGS + sum(len(project.theta) for project in projects)
+    n_base = BASE_PROJECTS * BASE_FINDINGS
+    n_findings = n_base + sum(len(project.theta) for project in projects)
 
-    mean, start = np.array(prior.mean), np.array(base.mean)
-    moved = (BASE_PROJECTS * (start - mean) + sum(effect for effect, _, _ in sums)) / n_projects  # (3,)
-    # E (mean + b - new mean)^2 of every project; those of the base lie around its own mean
-    squares = sum(
-        square - 2 * moved * effect + moved**2 for effect, square, _ in sums
-    ) + BASE_PROJECTS * (np.square(base.between) + (start - mean - moved) ** 2)
-    within = np.square(base.within)
-    shared = base.correlation * base.within[0] * base.within[1]
-    deviation = sum(deviation for _, _, deviation in sums)  # (3, 3)
-    among = (deviation + BASE_PROJECTS * BASE_FINDINGS * np.diag(within)) / n_findings
-    together = (deviation[0, 1] + BASE_PROJECTS * BASE_FINDINGS * shared) / n_findings
-    scale = np.sqrt(np.diag(among))
-    correlation = together / (scale[0] * scale[1])
-    return replace(
+    off = np.array(base.mean) - prior.mean  # (3,) the base's projects lie around its own mean
+    moved = (BASE_PROJECTS * off + effect.sum(axis=0)) / n_projects
+    around = (square - 2 * moved * effect + moved**2).sum(axis=0)  # E (b - moved)^2
+    around += BASE_PROJECTS * (np.square(base.between) + (off - moved) ** 2)
+    scale = np.sqrt((np.diag(deviation) + n_base * np.square(base.within)) / n_findings)
+    together = deviation[0, 1] + n_base * base.correlation * base.within[0] * base.within[1]
+    correlation = together / n_findings / (scale[0] * scale[1])
+    better = replace(
         prior,
-        mean=_triple(mean + moved),
-        between=_triple(np.maximum(np.sqrt(squares / n_projects), SMALLEST_SCALE * np.array(base.between))),
+        mean=_triple(prior.mean + moved),
+        between=_triple(np.maximum(np.sqrt(around / n_projects), SMALLEST_SCALE * np.array(base.between))),
         within=_triple(np.maximum(scale, SMALLEST_SCALE * np.array(base.within))),
         correlation=float(np.clip(correlation, -LARGEST_CORRELATION, LARGEST_CORRELATION)),
     )
+    return [e[0] for e in expected], better
 
 
-def _expect(project: _Project, prior: Prior) -> tuple[Array, Array, Array]:
-    """E b ``(3,)``, E b^2 ``(3,)`` and, summed over findings, E u e e' ``(3, 3)``; aims the project's next draws of b.
+def _expect(project: _Project, prior: Prior) -> tuple[_Project, Array, Array, Array]:
+    """The project, aimed anew; E b and E b^2 ``(3,)``; and, summed over its findings, E u e e' ``(3, 3)``.
 
     u is the precision of a finding that makes Student's t a normal: ``E u | e = (dof + 3) / (dof + e' W^-1 e)``.
     """
-    if np.isnan(project.spread).any():
-        project.spread = np.diag(np.square(prior.between))
     normal = ndtri(qmc.Sobol(3, seed=np.random.default_rng([0, 2])).random(N_EFFECTS).clip(1e-5, 1 - 1e-5))
     effects = project.centre + normal @ np.linalg.cholesky(_WIDER * project.spread).T  # (G, 3)
-    log_weight = (np.square(normal) - np.square(effects / prior.between)).sum(axis=1) / 2  # N(b) over its proposal
+    # ln N(b; 0, between^2) less that of the proposal
+    log_weight = (np.square(normal) - np.square(effects / prior.between)).sum(axis=1) / 2  # (G,)
     joint: list[Array] = []
     density: list[Array] = []
     for theta, wide in zip(project.theta, project.wide, strict=True):
@@ -162,9 +164,9 @@ def _expect(project: _Project, prior: Prior) -> tuple[Array, Array, Array]:
         density.append(now)
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()  # (G,)
-    project.centre = weight @ effects
-    away = effects - project.centre
-    project.spread = (away.T * weight) @ away + 0.01 * np.diag(np.square(prior.between))
+    centre = weight @ effects
+    away = effects - centre
+    spread = (away.T * weight) @ away + 0.01 * np.diag(np.square(prior.between))
 
     total: Array = np.zeros((3, 3))
     for theta, given, now in zip(project.theta, joint, density, strict=True):
@@ -172,8 +174,9 @@ def _expect(project: _Project, prior: Prior) -> tuple[Array, Array, Array]:
         q = weight[:, None] * given * precision  # (G, S)
         centred = theta - np.array(prior.mean)  # (S, 3)
         cross = effects.T @ q @ centred  # (3, 3)
-        total += (centred.T * q.sum(axis=0)) @ centred - cross - cross.T + (effects.T * q.sum(axis=1)) @ effects
-    return project.centre, weight @ np.square(effects), total
+        total += (centred.T * q.sum(axis=0)) @ centred - cross - cross.T
+        total += (effects.T * q.sum(axis=1)) @ effects
+    return replace(project, centre=centre, spread=spread), centre, weight @ np.square(effects), total
 
 
 def _moved(before: Prior, after: Prior, base: Prior) -> float:

@@ -52,6 +52,12 @@ class Prior:
 
 PRIOR = Prior()
 
+SHIPPED_FROM = (
+    "round numbers, chosen on simulated worlds and on public chest X-rays (NIH ChestX-ray14, Kermany) and widened "
+    "until forecasts covered there"
+)
+"""Where the numbers of `PRIOR` come from, for people."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draws:
