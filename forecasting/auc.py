@@ -82,12 +82,14 @@ class CrossFit:
     folds: NDArray[np.intp]
 
 
-def estimate_auc(y: ArrayLike, scores: ArrayLike) -> AucEstimate:
+def estimate_auc(y: ArrayLike, scores: ArrayLike, groups: NDArray[Any] | None = None) -> AucEstimate:
     """Estimate the area under the ROC curve and its DeLong standard error.
 
     Args:
         y: Labels, shape ``(n,)``: 1 positive, 0 negative, NaN not known (left out).
         scores: The probe's scores, shape ``(n,)``, higher = more positive.
+        groups: The patient of each item, shape ``(n,)``, whose items then count as alike as they are;
+            None = each item is a patient of its own.
 
     Returns:
         AUC and standard error, both on [0, 1]. The error covers the draw of these items, not the draw
@@ -95,11 +97,11 @@ def estimate_auc(y: ArrayLike, scores: ArrayLike) -> AucEstimate:
         error is 0, which says nothing: there the Hanley-McNeil error at a shrunken AUC stands in.
 
     Raises:
-        TooFewLabels: Fewer than two positives or two negatives.
+        TooFewLabels: Fewer than two positives or two negatives, or all of a class in one group.
 
     References:
         DeLong, DeLong and Clarke-Pearson, Biometrics 44(3), 1988; fast form Sun and Xu, IEEE Signal
-        Processing Letters 21(11), 2014.
+        Processing Letters 21(11), 2014; with groups Obuchowski, Biometrics 53(2), 1997.
     """
     y, scores = np.asarray(y, float), np.asarray(scores, float)
     positive, negative = scores[y == 1], scores[y == 0]
@@ -110,9 +112,12 @@ def estimate_auc(y: ArrayLike, scores: ArrayLike) -> AucEstimate:
     below = 1 - (ranks[n1:] - rankdata(negative)) / n1  # (n0,) share of positives above each negative
     auc = float(above.mean())
     variance = above.var(ddof=1) / n1 + below.var(ddof=1) / n0
+    if groups is not None:
+        groups = np.asarray(groups)
+        variance, n1, n0 = _clustered_variance(above - auc, below - auc, groups[y == 1], groups[y == 0])
     if variance <= 0:
         variance = hanley_mcneil(shrink(auc, n1, n0), n1, n0)
-    return AucEstimate(auc, float(np.sqrt(variance)), n1, n0)
+    return AucEstimate(auc, float(np.sqrt(variance)), len(positive), len(negative))
 
 
 def hanley_mcneil(auc: ArrayLike, n_positive: ArrayLike, n_negative: ArrayLike) -> Array:
@@ -230,6 +235,33 @@ def score_in_blocks(scorer: Scorer, masks: Mask, n_findings: int) -> Iterator[tu
                 f"the scorer gave scores of shape {scores.shape} where {expected} were asked for"
             )
         yield from enumerate(scores, start)
+
+
+def _clustered_variance(
+    above: Array, below: Array, group_of_positive: NDArray[Any], group_of_negative: NDArray[Any]
+) -> tuple[float, int, int]:
+    """Variance of an AUC over groups drawn whole, and the groups that hold positives and negatives.
+
+    Args:
+        above: Placement of each positive less the AUC, shape ``(n1,)``.
+        below: Placement of each negative less the AUC, shape ``(n0,)``.
+        group_of_positive: Shape ``(n1,)``.
+        group_of_negative: Shape ``(n0,)``.
+    """
+    names, of = np.unique(np.concatenate([group_of_positive, group_of_negative]), return_inverse=True)
+    n1, n0, n_groups = len(above), len(below), len(names)
+    sums = [
+        np.bincount(of[:n1], above, n_groups) / n1,
+        np.bincount(of[n1:], below, n_groups) / n0,
+    ]  # (I,) each
+    n_with = [len(np.unique(part)) for part in (of[:n1], of[n1:])]
+    if min(n_with) < 2:
+        raise TooFewLabels(
+            f"an AUC by patient needs positives and negatives of at least 2 patients each, found positives of "
+            f"{n_with[0]} and negatives of {n_with[1]}; label images of more patients"
+        )
+    variance = sum(k / (k - 1) * (total @ total) for k, total in zip(n_with, sums, strict=True))
+    return float(variance + 2 * n_groups / (n_groups - 1) * (sums[0] @ sums[1])), n_with[0], n_with[1]
 
 
 def _require(n_positive: int, n_negative: int) -> None:
