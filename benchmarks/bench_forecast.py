@@ -109,7 +109,9 @@ def judge(world: World, run: Replay) -> tuple[list[Told], list[Stopped]]:
                 for rule, stop in stops.items():
                     if stop and np.isfinite(now[k]):
                         said.setdefault((k, target, rule), (look.n, now[k]))
-    for k, rule, n in rival_stops(run, [{k: c.auc[-1] for k, c in cs.items() if len(c.auc)} for cs in curves_of]):
+    for k, rule, n in rival_stops(
+        run, [{k: c.auc[-1] for k, c in cs.items() if len(c.auc)} for cs in curves_of]
+    ):
         for target in TARGETS:
             said.setdefault((k, target, rule), (n, run.truth(n)[k]))
     return told, list(_collect(world, run, said))
@@ -155,7 +157,9 @@ def _tell(run: Replay, look: Look, k: int, curve: LearningCurve, forecast: Forec
         )  # fmt: skip
     last = float(curve.auc[-1]) if len(curve.auc) else np.nan
     nan = float("nan")
-    yield Told("last value", look.n, scarce, last, nan, nan, now, last, nan, nan, ahead, last, far, nan, nan, se)
+    yield Told(
+        "last value", look.n, scarce, last, nan, nan, now, last, nan, nan, ahead, last, far, nan, nan, se
+    )
 
 
 def _sd(low: float, high: float) -> float:
@@ -200,7 +204,11 @@ def summarise(told: Sequence[Told], stopped: Sequence[Stopped]) -> dict[str, obj
     for (method, n), ones in sorted(by.items()):
         if n not in (*SIZES, 800):
             continue
-        a = {name: np.array([getattr(one, name) for one in ones], float) for name in asdict(ones[0]) if name != "method"}
+        a = {
+            name: np.array([getattr(one, name) for one in ones], float)
+            for name in asdict(ones[0])
+            if name != "method"
+        }
         forecast[f"{method} @ {n}"] = {
             "forecasts": len(ones),
             "now_mae": _mean(np.abs(a["now"] - a["true_now"])),
@@ -255,20 +263,28 @@ def _held(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> float:
 
 def _near(mean: np.ndarray, sd: np.ndarray, truth: np.ndarray, se: np.ndarray) -> float:
     there = np.isfinite(sd) & np.isfinite(truth)
-    return float((np.abs(mean - truth) <= 1.645 * np.hypot(sd, se))[there].mean()) if there.any() else float("nan")
+    return (
+        float((np.abs(mean - truth) <= 1.645 * np.hypot(sd, se))[there].mean())
+        if there.any()
+        else float("nan")
+    )
 
 
 def show(name: str, runs: int, share: float, told: dict[str, object]) -> None:
     """Print both tables of one world."""
     click.echo(f"\n{name}: {runs} runs, random share {share:g}")
-    click.echo(f"  {'method @ labels':<26}{'n':>5} {'now':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'n':>4} {'at 4n':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'end':>5}")
+    click.echo(
+        f"  {'method @ labels':<26}{'n':>5} {'now':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'n':>4} {'at 4n':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'end':>5}"
+    )
     for key, row in told["forecast"].items():  # type: ignore[attr-defined]
         click.echo(
             f"  {key:<26}{row['forecasts']:>5} {row['now_mae']:>6.3f} {row['now_bias']:>+6.3f} {row['now_covered']:>7.0%} "
             f"{row['now_covered_less_error']:>7.0%} | {row['ahead_n']:>4} {row['ahead_mae']:>6.3f} {row['ahead_bias']:>+6.3f} "
             f"{row['ahead_covered']:>7.0%} {row['ahead_covered_less_error']:>7.0%} | {row['end_mae']:>5.3f}"
         )
-    click.echo(f"  {'rule':<34}{'said':>6} {'false':>6} {'share':>7} {'short by':>9} {'found':>12} {'labels/oracle':>14} {'common':>7}")
+    click.echo(
+        f"  {'rule':<34}{'said':>6} {'false':>6} {'share':>7} {'short by':>9} {'found':>12} {'labels/oracle':>14} {'common':>7}"
+    )
     for rule, row in told["stops"].items():  # type: ignore[attr-defined]
         click.echo(
             f"  {rule:<34}{row['said']:>6} {row['false']:>6} {row['false_share']:>7.1%} {row['shortfall']:>9.3f} "
@@ -277,16 +293,32 @@ def show(name: str, runs: int, share: float, told: dict[str, object]) -> None:
 
 
 @click.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of the X-rays.")
+@click.option(
+    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of the X-rays."
+)
 @click.option("--world", "worlds", multiple=True, type=click.Choice([*WORLDS, "simulated"]), required=True)
-@click.option("--part", type=click.Choice(["A", "B", "AB"]), default="B", help="Half that is labelled; the truth is measured on the other.")
+@click.option(
+    "--part",
+    type=click.Choice(["A", "B", "AB"]),
+    default="B",
+    help="Half that is labelled; the truth is measured on the other.",
+)
 @click.option("--share", default=0.5, help="Random share of every batch but the first.")
 @click.option("--runs", default=12)
 @click.option("--first-seed", default=100)
 @click.option("--max-labels", default=800)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Add the figures to this JSON-lines file.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Add the figures to this JSON-lines file."
+)
 def main(
-    data: Path | None, worlds: tuple[str, ...], part: str, share: float, runs: int, first_seed: int, max_labels: int, out: Path | None
+    data: Path | None,
+    worlds: tuple[str, ...],
+    part: str,
+    share: float,
+    runs: int,
+    first_seed: int,
+    max_labels: int,
+    out: Path | None,
 ) -> None:
     warnings.simplefilter("ignore")
     for name in worlds:
@@ -301,7 +333,9 @@ def main(
         show(f"{name} {part}", runs, share, summary)
         if out is not None:
             with out.open("a") as file:
-                file.write(json.dumps({"world": name, "part": part, "share": share, "runs": runs, **summary}) + "\n")
+                file.write(
+                    json.dumps({"world": name, "part": part, "share": share, "runs": runs, **summary}) + "\n"
+                )
 
 
 def _halves(name: str, data: Path | None, part: str, seed: int) -> tuple[World, World]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from worlds import Array, World
 
-from loop.probe import Probe, fit_projection, fit_probe
+from loop.probe import Probe, fit_probe, fit_projection
 from loop.strategies import select_batch
 
 LOOKS = (50, 100, 150, 200, 250, 300, 350, 400, 500, 600, 700, 800)
@@ -130,7 +130,9 @@ def replay(
         if not picks:
             break
         rows = [int(pick.item) for pick in picks]
-        random_rows = np.array([r for r, p in zip(rows, picks, strict=True) if p.stream == "random"], dtype=np.intp)
+        random_rows = np.array(
+            [r for r, p in zip(rows, picks, strict=True) if p.stream == "random"], dtype=np.intp
+        )
         scores = (
             np.full((len(random_rows), len(world.findings)), np.nan)
             if probe is None

@@ -47,22 +47,28 @@ class AucEstimate:
         se: Its standard error, on [0, 1]; never 0.
         n_positive: Positives behind it.
         n_negative: Negatives behind it.
+        design_effect: How many times the variance is what as many independent items would have; at least 1,
+            and more where items of one patient are alike.
     """
 
     auc: float
     se: float
     n_positive: int
     n_negative: int
+    design_effect: float = 1.0
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
         """Bounds that hold the true AUC with at least probability `level`, inside [0, 1].
 
         All AUCs whose own Hanley-McNeil error, scaled to this estimate's, would reach the estimate: like
         Wilson's interval for a proportion it stays wide where few items separate perfectly. The scale is
-        at least 1: near 1, DeLong's error alone covered 52 to 85 % of the time instead of 90.
+        at least that of the design effect: near 1, DeLong's error alone covered 52 to 85 % of the time instead of 90.
         """
         n = self.n_positive, self.n_negative
-        scale = max(1.0, self.se / float(np.sqrt(hanley_mcneil(shrink(self.auc, *n), *n))))
+        scale = max(
+            float(np.sqrt(self.design_effect)),
+            self.se / float(np.sqrt(hanley_mcneil(shrink(self.auc, *n), *n))),
+        )
         grid = ndtr(np.linspace(-4.5, 4.5, 4001))
         reach = ndtri(0.5 + level / 2) * scale * np.sqrt(hanley_mcneil(grid, *n))
         inside = np.append(grid[np.abs(self.auc - grid) <= reach], self.auc)
@@ -82,12 +88,14 @@ class CrossFit:
     folds: NDArray[np.intp]
 
 
-def estimate_auc(y: ArrayLike, scores: ArrayLike) -> AucEstimate:
+def estimate_auc(y: ArrayLike, scores: ArrayLike, groups: NDArray[Any] | None = None) -> AucEstimate:
     """Estimate the area under the ROC curve and its DeLong standard error.
 
     Args:
         y: Labels, shape ``(n,)``: 1 positive, 0 negative, NaN not known (left out).
         scores: The probe's scores, shape ``(n,)``, higher = more positive.
+        groups: The patient of each item, shape ``(n,)``, whose items then count as alike as they are;
+            None = each item is a patient of its own.
 
     Returns:
         AUC and standard error, both on [0, 1]. The error covers the draw of these items, not the draw
@@ -95,11 +103,11 @@ def estimate_auc(y: ArrayLike, scores: ArrayLike) -> AucEstimate:
         error is 0, which says nothing: there the Hanley-McNeil error at a shrunken AUC stands in.
 
     Raises:
-        TooFewLabels: Fewer than two positives or two negatives.
+        TooFewLabels: Fewer than two positives or two negatives, or all of a class in one group.
 
     References:
         DeLong, DeLong and Clarke-Pearson, Biometrics 44(3), 1988; fast form Sun and Xu, IEEE Signal
-        Processing Letters 21(11), 2014.
+        Processing Letters 21(11), 2014; with groups Obuchowski, Biometrics 53(2), 1997.
     """
     y, scores = np.asarray(y, float), np.asarray(scores, float)
     positive, negative = scores[y == 1], scores[y == 0]
@@ -110,9 +118,17 @@ def estimate_auc(y: ArrayLike, scores: ArrayLike) -> AucEstimate:
     below = 1 - (ranks[n1:] - rankdata(negative)) / n1  # (n0,) share of positives above each negative
     auc = float(above.mean())
     variance = above.var(ddof=1) / n1 + below.var(ddof=1) / n0
+    effect = 1.0
+    if groups is not None:
+        groups = np.asarray(groups)
+        by_group = _clustered_variance(above - auc, below - auc, groups[y == 1], groups[y == 0])
+        effect = (
+            max(1.0, by_group / variance) if variance > 0 else _most_alike(groups[y == 1], groups[y == 0])
+        )
+        variance = by_group
     if variance <= 0:
-        variance = hanley_mcneil(shrink(auc, n1, n0), n1, n0)
-    return AucEstimate(auc, float(np.sqrt(variance)), n1, n0)
+        variance = effect * hanley_mcneil(shrink(auc, n1 / effect, n0 / effect), n1, n0)
+    return AucEstimate(auc, float(np.sqrt(variance)), n1, n0, float(effect))
 
 
 def hanley_mcneil(auc: ArrayLike, n_positive: ArrayLike, n_negative: ArrayLike) -> Array:
@@ -230,6 +246,39 @@ def score_in_blocks(scorer: Scorer, masks: Mask, n_findings: int) -> Iterator[tu
                 f"the scorer gave scores of shape {scores.shape} where {expected} were asked for"
             )
         yield from enumerate(scores, start)
+
+
+def _clustered_variance(
+    above: Array, below: Array, group_of_positive: NDArray[Any], group_of_negative: NDArray[Any]
+) -> float:
+    """Variance of an AUC over groups drawn whole.
+
+    Args:
+        above: Placement of each positive less the AUC, shape ``(n1,)``.
+        below: Placement of each negative less the AUC, shape ``(n0,)``.
+        group_of_positive: Shape ``(n1,)``.
+        group_of_negative: Shape ``(n0,)``.
+    """
+    names, of = np.unique(np.concatenate([group_of_positive, group_of_negative]), return_inverse=True)
+    n1, n0, n_groups = len(above), len(below), len(names)
+    n_with = [len(np.unique(part)) for part in (of[:n1], of[n1:])]
+    if min(n_with) < 2:
+        raise TooFewLabels(
+            "an AUC by patient needs positives and negatives of at least 2 patients each, found positives of "
+            f"{n_with[0]} and negatives of {n_with[1]}; label images of more patients"
+        )
+    total = (
+        np.bincount(of[:n1], above, n_groups) / n1,
+        np.bincount(of[n1:], below, n_groups) / n0,
+    )  # (I,) each
+    own = sum(k / (k - 1) * float(t @ t) for k, t in zip(n_with, total, strict=True))
+    return own + 2 * n_groups / (n_groups - 1) * float(total[0] @ total[1])
+
+
+def _most_alike(group_of_positive: NDArray[Any], group_of_negative: NDArray[Any]) -> float:
+    """The design effect if all items of a group were copies, where scores that separate perfectly hide it."""
+    sizes = [np.unique(part, return_counts=True)[1] for part in (group_of_positive, group_of_negative)]
+    return max(float((size @ size) / size.sum()) for size in sizes)
 
 
 def _require(n_positive: int, n_negative: int) -> None:

@@ -199,7 +199,7 @@ def fit_bayes(curves: Sequence[LearningCurve], prior: Prior = PRIOR, seed: int =
     if not curves:
         return []
     draws = cover(prior, seed)
-    log_likelihood = np.stack([_log_likelihood(curve, draws) for curve in curves])  # (J, S)
+    log_likelihood = np.stack([log_likelihood_of(curve, draws) for curve in curves])  # (J, S)
     likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
     # evidence of each finding under each effect b_g, and the weight of b_g: w_g ~ prod_j E_jg
     evidence = np.maximum(likelihood @ draws.likelier.T / len(draws.theta), 1e-300)  # (J, G)
@@ -243,7 +243,7 @@ def _sharpen(
         if 1 / np.square(forecast.weight).sum() >= FEWEST_DRAWS:
             break
         draws = aim(prior, seed, forecast.draws, forecast.weight, siblings)
-        log_likelihood = _log_likelihood(curve, draws)
+        log_likelihood = log_likelihood_of(curve, draws)
         likelihood = np.exp(log_likelihood - log_likelihood.max())
         weight = likelihood * draws.likelier[0]
         forecast = replace(
@@ -256,7 +256,7 @@ def _sharpen(
     return forecast
 
 
-def _log_likelihood(curve: LearningCurve, draws: Draws) -> Array:
+def log_likelihood_of(curve: LearningCurve, draws: Draws) -> Array:
     """Student-t log likelihood of the points under each draw, shape ``(S,)``."""
     if not len(curve.auc):
         return np.zeros(len(draws.theta))

@@ -52,6 +52,12 @@ class Prior:
 
 PRIOR = Prior()
 
+SHIPPED_FROM = (
+    "round numbers, chosen on simulated worlds and on public chest X-rays (NIH ChestX-ray14, Kermany) and widened "
+    "until forecasts covered there"
+)
+"""Where the numbers of `PRIOR` come from, for people."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draws:
@@ -79,7 +85,7 @@ def cover(prior: Prior, seed: int) -> Draws:
     effects = ndtri(np.clip(uniform, 1e-5, 1 - 1e-5)) * np.array(prior.between)  # (G, 3) b ~ N(0, between)
     wide = _within(prior) + np.diag(np.square(prior.between))
     free, jitter, log_proposal = _student(np.array(prior.mean), wide, prior.dof, N_DRAWS, seed)
-    likelier = np.exp(_log_density(free, effects, prior) - log_proposal)  # (G, S)
+    likelier = np.exp(log_density(free, effects, prior) - log_proposal)  # (G, S)
     likelier /= likelier.mean(axis=1, keepdims=True)
     return Draws(free, np.clip(free, _LOWEST, _HIGHEST), jitter, likelier, effects)
 
@@ -101,7 +107,7 @@ def aim(prior: Prior, seed: int, draws: Draws, weight: Array, siblings: Array) -
     away = draws.free - centre
     spread = 1.5 * (away.T * weight) @ away + 1e-3 * _within(prior)
     free, jitter, log_proposal = _student(centre, spread, 5.0, N_AIMED, seed)
-    density = _log_density(free, draws.effects, prior) - log_proposal  # (G, S)
+    density = log_density(free, draws.effects, prior) - log_proposal  # (G, S)
     likelier = siblings @ np.exp(density - density.max())
     return Draws(free, np.clip(free, _LOWEST, _HIGHEST), jitter, likelier[None, :], draws.effects)
 
@@ -115,7 +121,7 @@ def _student(centre: Array, scale: Array, dof: float, n: int, seed: int) -> tupl
     return centre + centred, ndtri(uniform[:, 4]), -0.5 * (dof + 3) * np.log1p(distance / dof)
 
 
-def _log_density(free: Array, effects: Array, prior: Prior) -> Array:
+def log_density(free: Array, effects: Array, prior: Prior) -> Array:
     """log p(theta | b) = log t_dof(theta; mean + b, within), but a constant, shape ``(G, S)``."""
     centred = free - np.array(prior.mean)
     precision = np.linalg.inv(_within(prior))

@@ -18,6 +18,7 @@ from loop.book import Book
 from loop.features import Features
 from loop.probe import Probe, Projection, fit_probe, make_scorer
 from loop.report import (
+    CurvePoint,
     EvidenceReport,
     FindingReport,
     ForecastReport,
@@ -92,7 +93,11 @@ def assess(
             is_random=book.is_random,
         )
         curves = {curve.finding: curve for curve in estimated}
-        fitted = fit_bayes(estimated) if settings.forecast.method == "bayes" else _fit_nls(estimated)
+        fitted = (
+            fit_bayes(estimated, settings.read_prior())
+            if settings.forecast.method == "bayes"
+            else _fit_nls(estimated)
+        )
         forecasts = {forecast.finding: forecast for forecast in fitted}
 
     evidence = {
@@ -219,7 +224,15 @@ def report_finding(
         reason=decision.reason,
         remedy=decision.remedy,
         price=decision.price,
+        selection_bias_se=curve.bias_se if curve else None,
+        curve=report_curve(curve) if curve else (),
     )
+
+
+def report_curve(curve: LearningCurve) -> tuple[CurvePoint, ...]:
+    """The points of a curve as plain values."""
+    points = zip(curve.sizes, curve.effective, curve.auc, strict=True)
+    return tuple(CurvePoint(float(n), float(m), float(auc)) for n, m, auc in points)
 
 
 def report_forecast(

@@ -389,6 +389,12 @@ def plan(
     help="Level of the intervals.",
 )
 @click.option(
+    "--prior",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="What is believed before any point: a file that `loop prior fit` wrote. Default: the shipped prior.",
+)
+@click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Draw the curve to this .png or .svg file.",
@@ -401,6 +407,7 @@ def forecast(
     target: float | None,
     method: str,
     level: float,
+    prior: Path | None,
     plot: Path | None,
     as_json: bool,
     verbose: bool,
@@ -416,7 +423,7 @@ def forecast(
     from loop.show import show_forecast
 
     say(verbose, quiet)
-    told = forecast_file(curve, at, target, method, level)
+    told = forecast_file(curve, at, target, method, level, prior)
     if plot is not None:
         draw_forecast(told, plot)
     if as_json:
@@ -572,6 +579,76 @@ def demo(verbose: bool, quiet: bool, as_json: bool, **options: Any) -> None:
     told = run_demo(quiet=quiet or as_json, **options)
     if as_json:
         print_json(told)
+
+
+@main.group()
+def prior() -> None:
+    """What is believed about learning curves before the first label."""
+
+
+@prior.command()
+@click.argument("states", metavar="STATE...", nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("prior.toml"),
+    show_default=True,
+    help="The file to write.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@spoken
+@as_json_option
+def fit(states: tuple[str, ...], out: Path, force: bool, verbose: bool, quiet: bool, as_json: bool) -> None:
+    """Learn a prior from finished projects. Each STATE is a state.db, a project's folder or its configuration.
+
+    The more alike your projects are, the more labels it saves the next one. The shipped prior counts as five
+    projects, so one project moves it a little.
+
+    \b
+    Example:
+      loop prior fit effusion-2024 nodules/loop.toml --out prior.toml
+      loop forecast curve.csv --prior prior.toml
+    """
+    from loop.errors import BadInput
+    from loop.finished import learn_prior, tell_prior
+    from loop.priorfile import write_prior
+    from loop.show import show_prior
+    from loop.start import utc_now
+
+    if out.exists() and not force:
+        raise BadInput(f"{out} exists. Choose another name with --out, or replace it with --force.")
+    say(verbose, quiet)
+    fitted = learn_prior(states, utc_now())
+    write_prior(out, fitted)
+    told = tell_prior(fitted, str(out))
+    if as_json:
+        print_json(told.to_json())
+    elif not quiet:
+        show_prior(told)
+        click.echo(f'Wrote {out}. A project uses it with [forecast] prior = "{out}".')
+
+
+@prior.command("show")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@spoken
+@as_json_option
+def show_believed(file: Path | None, verbose: bool, quiet: bool, as_json: bool) -> None:
+    """Say in words what the prior in FILE believes, and where it comes from. Without FILE: the shipped one.
+
+    \b
+    Example:
+      loop prior show prior.toml
+    """
+    from loop.finished import tell_prior
+    from loop.priorfile import read_prior
+    from loop.show import show_prior
+
+    say(verbose, quiet)
+    told = tell_prior(None) if file is None else tell_prior(read_prior(file), str(file))
+    if as_json:
+        print_json(told.to_json())
+    elif not quiet:
+        show_prior(told)
 
 
 @main.group()

@@ -15,7 +15,9 @@ from forecasting.errors import BadCurve
 from forecasting.leastsquares import fit_nls
 from forecasting.plots import curve_info, draw_curves, save
 from forecasting.powerlaw import Forecast, fit_bayes
+from forecasting.prior import PRIOR
 from loop.errors import BadInput
+from loop.priorfile import read_prior
 from loop.report import IntervalReport, as_json
 
 
@@ -97,7 +99,12 @@ def read_curves(path: Path) -> list[LearningCurve]:
 
 
 def forecast_file(
-    path: Path, at: Sequence[int], target: float | None, method: str, level: float
+    path: Path,
+    at: Sequence[int],
+    target: float | None,
+    method: str,
+    level: float,
+    prior: Path | None = None,
 ) -> FileForecast:
     """Fit every curve of a file and answer what was asked.
 
@@ -107,9 +114,16 @@ def forecast_file(
         target: AUC to reach.
         method: ``bayes`` or ``nls``.
         level: Level of the intervals.
+        prior: A file that `loop prior fit` wrote; the shipped prior without one.
+
+    Raises:
+        BadInput: A file cannot be read, or the method has no use for a prior.
     """
+    if prior is not None and method != "bayes":
+        raise BadInput(f"--prior {prior}: only --method bayes has a prior. Leave one of the two out.")
     curves = read_curves(path)
-    fitted = fit_bayes(curves) if method == "bayes" else [fit_nls(curve) for curve in curves]
+    believed = PRIOR if prior is None else read_prior(prior).prior
+    fitted = fit_bayes(curves, believed) if method == "bayes" else [fit_nls(curve) for curve in curves]
     return FileForecast(
         told=tuple(_tell(forecast, at, target, level) for forecast in fitted),
         curves=tuple(curves),

@@ -109,8 +109,29 @@ class EvidenceReport:
 
 
 @dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """A point of a learning curve, less what active selection does to it.
+
+    Attributes:
+        n: Known labels of the finding behind it, a mean over training parts.
+        effective: Effective size ``n1 n0 / (n1 + n0)``, likewise.
+        auc: Out of fold.
+    """
+
+    n: float
+    effective: float
+    auc: float
+
+
+@dataclass(frozen=True, slots=True)
 class FindingReport:
-    """One finding after a turn: what is known, what is forecast, what is decided, and why."""
+    """One finding after a turn: what is known, what is forecast, what is decided, and why.
+
+    Attributes:
+        selection_bias: What active selection did to the AUC of every point; taken out of it.
+        selection_bias_se: Standard deviation of what is still unknown of it.
+        curve: Points of the learning curve, smallest first; what `loop prior fit` reads.
+    """
 
     target: float
     positives: int
@@ -127,6 +148,8 @@ class FindingReport:
     reason: str
     remedy: str
     price: str
+    selection_bias_se: float | None = None
+    curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,18 @@ class ForecastSettings(Section):
         description="how the curve is fitted: bayes = probit power law pooled over findings; nls = bounded least squares",
     )
     level: float = Field(0.9, ge=0.5, lt=1, description="level of the intervals, e.g. 0.9 for 90 %")
+    prior: str = Field(
+        "",
+        description="what is believed about curves before any label: a file written by `loop prior fit`, relative to this file; default: the shipped prior",
+    )
+
+    @model_validator(mode="after")
+    def _prior_is_used(self) -> ForecastSettings:
+        if self.prior and self.method == "nls":
+            raise ValueError(
+                '[forecast] prior is read by method = "bayes" only. Remove it, or set the method to "bayes".'
+            )
+        return self
 
 
 class StopSettings(Section):

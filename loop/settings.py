@@ -8,8 +8,9 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -27,6 +28,9 @@ from loop.sections import (
     Section,
     StopSettings,
 )
+
+if TYPE_CHECKING:
+    from forecasting.prior import Prior
 
 __all__ = ["SECTIONS", "STRATEGIES", "Settings", "as_toml", "load_settings", "make_settings"]
 
@@ -116,6 +120,22 @@ class Settings(Section):
         root = self.label_studio.document_root
         return self._path(root) if root else self.images_folder.parent
 
+    @property
+    def prior_path(self) -> Path | None:
+        """The prior's file; None for the shipped one."""
+        return self._path(self.forecast.prior) if self.forecast.prior else None
+
+    def read_prior(self) -> Prior:
+        """What is believed about learning curves before any label.
+
+        Raises:
+            BadInput: The prior's file is missing or not one.
+        """
+        from forecasting.prior import PRIOR
+        from loop.priorfile import read_prior
+
+        return read_prior(self.prior_path).prior if self.prior_path else PRIOR
+
     def frozen_part(self) -> dict[str, Any]:
         """What must not change silently after the start, as JSON-ready values."""
         return {
@@ -129,7 +149,13 @@ class Settings(Section):
             "batch.strategy": self.batch.strategy,
             "encoder.spec": self.encoder.spec,
             "forecast.method": self.forecast.method,
+            **({"forecast.prior": self._prior_text()} if self.forecast.prior else {}),
         }
+
+    def _prior_text(self) -> str:
+        """The prior's file and numbers: what is frozen, for a file can be written anew."""
+        numbers = (f"{name} {as_toml(value)}" for name, value in asdict(self.read_prior()).items())
+        return f"{self.forecast.prior} ({', '.join(numbers)})"
 
     def _path(self, path: str) -> Path:
         return (self.base / Path(path).expanduser()).resolve()
@@ -170,7 +196,10 @@ def load_settings(path: Path, environ: Mapping[str, str], overrides: Mapping[str
         _refuse_strange_keys({section: {first: value} if key else value}, "--set")
         _put(tables, dotted, _parsed(value, SECTIONS[section].model_fields[first]))
         origins[section, first] = " (from the command line)"
-    return _checked(tables, str(path), path.resolve().parent, origins)
+    settings = _checked(tables, str(path), path.resolve().parent, origins)
+    if settings.prior_path:
+        settings.read_prior()  # a file that is none should be known now, not when labels are judged
+    return settings
 
 
 def make_settings(tables: Mapping[str, Any], name: str = "settings", base: Path = Path()) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from rich.text import Text
 from forecasting.words import (
     NO_LIMIT,
     auc_text,
+    count_text,
     counted,
     gain_text,
     level_text,
@@ -28,6 +30,7 @@ from loop.report import FindingReport, ForecastReport, IntervalReport, LabelCoun
 
 if TYPE_CHECKING:
     from loop.curvefile import FileForecast
+    from loop.finished import PriorReport
     from loop.start import Started, Verified
     from loop.status import Status
 
@@ -247,6 +250,32 @@ def show_forecast(told: FileForecast) -> None:
     if first.labels_level is not None:
         line += f" Labels needed in total, as the {first.labels_level:.0%} range."
     out.print(Text(line, style="dim"))
+
+
+def show_prior(told: PriorReport) -> None:
+    """What a prior believes, in words."""
+    out = console()
+    level = level_text(told.level)
+    out.print(f"Prior: {told.name}. Where it comes from: {told.comes_from}.")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("of a finding, before any label")
+    table.add_column(f"mean ({level} interval)", justify="right")
+    for n, auc in told.auc_at.items():
+        table.add_row(f"AUC at {n:,} labels, one in ten positive", interval_cell(auc))
+    table.add_row("plateau, the AUC with labels without end", interval_cell(told.plateau))
+    out.print(table)
+    low, middle, high = (count_text(size) for size in told.half_way)
+    out.print(
+        f"Half-speed: a curve is half-way at an effective size n p (1 - p) of {middle} ({level}: {low} to {high}), p "
+        "the share of positives."
+    )
+    around, siblings = ("{} to {}".format(*map(auc_text, pair)) for pair in (told.projects, told.findings))
+    out.print(
+        f"Spread: two projects in three have their average plateau at {around}; two findings in three of an average "
+        f"project theirs at {siblings}."
+    )
+    for name, value in dataclasses.asdict(told.prior).items():
+        out.print(Text(f"  {name} = {value}", style="dim"))
 
 
 def show_simulation(run: Mapping[str, Any]) -> None:

@@ -39,6 +39,7 @@ __all__ = ["PullCount", "Round", "State"]
 
 CHUNK = 5_000  # rows an insert
 IDS = 500  # ids a query
+DEFAULT = "its default"  # said of a setting that was left out
 
 
 class State:
@@ -390,7 +391,7 @@ def _insert_report(
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-    return [f"{key} from {before.get(key)} to {after.get(key)}" for key in keys]
+    return [f"{key} from {before.get(key, DEFAULT)} to {after.get(key, DEFAULT)}" for key in keys]
 
 
 def _insert(connection: Connection, table: Any, rows: Sequence[Row]) -> None:

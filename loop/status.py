@@ -114,16 +114,23 @@ def draw_project(settings: Settings, path: Path) -> None:
     Raises:
         BadInput: The project was not started, or nothing can be drawn yet.
     """
+    draw_assessment(assess_again(settings), settings, path)
+
+
+def assess_again(settings: Settings) -> Assessment:
+    """Judge a project's labels as its next turn would, from its state and embeddings alone.
+
+    Raises:
+        BadInput: The project was not started, or has no label yet.
+    """
     with State.open(settings.state_url) as state:
         features = open_features(settings, state)
         book, last = open_book(state, features, settings), state.last_round()
         if not book.items or last is None:
-            raise BadInput(
-                "There is no label yet, so there is no curve to draw. Label the first batch, then step."
-            )
+            raise BadInput("There is no label yet, so there is no curve. Label the first batch, then step.")
         pool = [item.item for item in state.items() if features.has(item.item)]
         projection = project_pool(features, pool, settings)
-        draw_assessment(assess(book, features, projection, settings, last.number), settings, path)
+        return assess(book, features, projection, settings, last.number)
 
 
 def draw_assessment(last: Assessment, settings: Settings, path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 from readme_blocks import commands
 
+from forecasting.prior import PRIOR
 from loop.cli import main
+from loop.priorfile import FittedPrior, Provenance, write_prior
 
 
 def run(*args: str | Path, key: str | None = "secret-key", **env: str) -> Result:
@@ -129,6 +133,60 @@ def test_a_file_that_is_no_curve_is_refused_with_the_fact(tmp_path: Path, text: 
     assert result.exit_code == 2
     assert fact in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def high(tmp_path: Path) -> Path:
+    """A prior that is nearly certain of a plateau of .994."""
+    path = tmp_path / "high.toml"
+    prior = replace(PRIOR, mean=(2.5, 3.2, -0.15), between=(0.02, 0.1, 0.05), within=(0.02, 0.1, 0.05))
+    write_prior(path, FittedPrior(prior, Provenance(4, 9, 3100, "0.1.0", date(2025, 1, 31))))
+    return path
+
+
+def test_a_forecast_follows_the_prior_it_is_given(curve: Path, high: Path) -> None:
+    plain, told = (
+        json.loads(run("forecast", curve, *args, "--json").output)["curves"][0]["plateau"]
+        for args in ((), ("--prior", high))
+    )
+    assert told["mean"] > 0.98 > plain["mean"]
+
+
+@pytest.mark.parametrize("args", [("none.toml",), ("{high}", "--method", "nls"), ("{curve}",)])
+def test_a_prior_that_cannot_be_used_is_refused(curve: Path, high: Path, args: tuple[str, ...]) -> None:
+    result = run("forecast", curve, "--prior", *(arg.format(high=high, curve=curve) for arg in args))
+    assert result.exit_code == 2
+    assert "prior" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_prior_is_shown_in_words_with_its_origin(high: Path) -> None:
+    shipped, told = run("prior", "show"), run("prior", "show", high)
+    assert (shipped.exit_code, told.exit_code) == (0, 0)
+    assert "chest X-rays" in " ".join(shipped.output.split())
+    assert "4, with 9 findings and 3,100 labelled images" in " ".join(told.output.split())
+    assert "plateau" in told.output
+    assert "Half-speed" in told.output
+    assert json.loads(run("prior", "show", high, "--json").output)["plateau"]["mean"] > 0.98
+
+
+def test_a_prior_is_fitted_to_nothing_that_is_no_project(tmp_path: Path, config: Path, high: Path) -> None:
+    out = tmp_path / "new.toml"
+    for source, fact in ((tmp_path / "none", "no state"), (config, "loop start"), (high, "[prior]")):
+        result = run("prior", "fit", source, "--out", out)
+        assert result.exit_code == 2, result.output
+        assert fact in result.output
+        assert "Traceback" not in result.output
+        assert not out.exists()
+    assert run("prior", "fit").exit_code == 2
+
+
+def test_a_prior_never_replaces_a_file_silently(high: Path) -> None:
+    before = high.read_text()
+    result = run("prior", "fit", "anything", "--out", high)
+    assert result.exit_code == 2
+    assert "--force" in result.output
+    assert high.read_text() == before
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from gaussian_world import Array, GaussianWorld, make_ridge_scorer, patients
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, norm
 from sklearn.metrics import roc_auc_score
 
 from forecasting.auc import Mask, cross_fit, cross_fitted_auc, estimate_auc, hanley_mcneil, score_in_blocks
@@ -29,17 +29,54 @@ def delong_by_definition(y: Array, scores: Array) -> tuple[float, float]:
 WFNS_GOOD, WFNS_POOR = (37, 20, 3, 8, 4), (2, 12, 1, 8, 18)
 
 
+# S100B of the same patients, at its 50 values .03 to 2.07: agrees with all 113 placements there, and
+# var(r.s100b) in test-var.R.
+# fmt: off
+S100B_GOOD = (
+    0, 5, 3, 2, 6, 6, 6, 7, 4, 0, 3, 4, 4, 3, 2, 1, 2, 0, 0, 1, 0, 0, 0, 1, 0,
+    1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 2, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+)
+S100B_POOR = (
+    1, 0, 0, 0, 3, 1, 2, 2, 1, 1, 2, 1, 0, 1, 0, 0, 0, 1, 1, 0, 1, 1, 1, 0, 1,
+    1, 1, 0, 1, 0, 1, 0, 2, 0, 0, 0, 1, 1, 0, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1,
+)
+# fmt: on
+
+
 def items_of(negatives: tuple[int, ...], positives: tuple[int, ...]) -> tuple[Array, Array]:
     grades = np.arange(len(negatives))
     scores = np.concatenate([np.repeat(grades, negatives), np.repeat(grades, positives)]).astype(float)
     return np.repeat([0.0, 1.0], [sum(negatives), sum(positives)]), scores
 
 
-def test_auc_and_delong_variance_equal_those_of_r_proc() -> None:
-    estimate = estimate_auc(*items_of(WFNS_GOOD, WFNS_POOR))
-    assert estimate.auc == pytest.approx(0.823678861788618, abs=1e-13)
-    assert estimate.se**2 == pytest.approx(0.00146991470882363, abs=1e-15)
+@pytest.mark.parametrize(
+    ("good", "poor", "auc", "variance"),
+    [
+        (WFNS_GOOD, WFNS_POOR, 0.823678861788618, 0.00146991470882363),
+        (S100B_GOOD, S100B_POOR, 0.731368563685637, 0.00266868245717244),
+    ],
+)
+def test_auc_and_delong_variance_equal_those_of_r_proc(
+    good: tuple[int, ...], poor: tuple[int, ...], auc: float, variance: float
+) -> None:
+    estimate = estimate_auc(*items_of(good, poor))
+    assert estimate.auc == pytest.approx(auc, abs=1e-13)
+    assert estimate.se**2 == pytest.approx(variance, abs=1e-15)
     assert (estimate.n_positive, estimate.n_negative) == (41, 72)
+
+
+def test_the_interval_that_r_proc_prints_is_delongs_error_around_the_auc() -> None:
+    """``ci.auc(aSAH$outcome, aSAH$s100b)`` prints "95% CI: 0.6301-0.8326 (DeLong)": AUC -+ 1.96 errors.
+
+    Ours is Wilson's kind, which is not symmetric: nearer to 1/2 at both ends, and hardly of another width.
+    """
+    estimate = estimate_auc(*items_of(S100B_GOOD, S100B_POOR))
+    plain = estimate.auc + np.array([-1, 1]) * norm.ppf(0.975) * estimate.se
+    assert plain.round(4).tolist() == [0.6301, 0.8326]
+    low, high = estimate.interval(0.95)
+    assert low < plain[0]
+    assert high < plain[1]
+    assert high - low == pytest.approx(plain[1] - plain[0], rel=0.1)
 
 
 def test_the_rating_example_of_hanley_and_mcneil_comes_out_as_printed() -> None:
@@ -121,6 +158,101 @@ def test_a_higher_level_widens_the_interval_inside_zero_and_one() -> None:
     bounds = [estimate.interval(level) for level in (0.5, 0.8, 0.9, 0.99)]
     assert all(0 <= low <= estimate.auc <= high <= 1 for low, high in bounds)
     assert all(b[0] < a[0] and b[1] >= a[1] for a, b in pairwise(bounds))
+
+
+# ---------------------------------------------------------------- patients with many images
+
+
+def obuchowski_by_definition(y: Array, scores: Array, groups: Array) -> float:
+    """Variance of an AUC over clusters, patient by patient (Obuchowski 1997, section 2)."""
+    x, z = scores[y == 1], scores[y == 0]
+    psi = (x[:, None] > z[None, :]) + 0.5 * (x[:, None] == z[None, :])
+    auc, v10, v01 = psi.mean(), psi.mean(axis=1), psi.mean(axis=0)
+    of_x, of_z = groups[y == 1], groups[y == 0]
+    m, n, patients_all = len(x), len(z), set(groups[(y == 1) | (y == 0)].tolist())
+    s10 = s01 = s11 = 0.0
+    for patient in patients_all:
+        a = v10[of_x == patient].sum() - (of_x == patient).sum() * auc
+        b = v01[of_z == patient].sum() - (of_z == patient).sum() * auc
+        s10, s01, s11 = s10 + a * a, s01 + b * b, s11 + a * b
+    i, i10, i01 = len(patients_all), len(set(of_x.tolist())), len(set(of_z.tolist()))
+    s10, s01, s11 = s10 * i10 / ((i10 - 1) * m), s01 * i01 / ((i01 - 1) * n), s11 * i / (i - 1)
+    return float(s10 / m + s01 / n + 2 * s11 / (m * n))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.integers(4, 12))
+def test_variance_by_patient_equals_its_definition_with_ties(seed: int, n_patients: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = np.append(rng.integers(0, n_patients, 40), [0, 1, 2, 3])
+    y = np.append(rng.choice([0.0, 1.0, np.nan], 40, p=[0.5, 0.4, 0.1]), [1, 1, 0, 0])
+    scores = rng.integers(0, 7, 44).astype(float)
+    estimate = estimate_auc(y, scores, groups)
+    assert estimate.auc == estimate_auc(y, scores).auc
+    if (variance := obuchowski_by_definition(y, scores, groups)) > 1e-12:
+        assert estimate.se**2 == pytest.approx(variance, rel=1e-9)
+    assert estimate.se > 0
+
+
+def test_patients_of_one_image_each_change_nothing() -> None:
+    y, scores = items_of(S100B_GOOD, S100B_POOR)
+    plain, by_patient = estimate_auc(y, scores), estimate_auc(y, scores, patients(113))
+    assert by_patient.se == pytest.approx(plain.se, rel=1e-12)
+    assert by_patient.interval() == pytest.approx(plain.interval(), rel=1e-9)
+
+
+def test_the_same_image_many_times_is_one_image() -> None:
+    """Each image five times: DeLong's error falls by the root of five, the one by patient hardly moves."""
+    y, scores = items_of(WFNS_GOOD, WFNS_POOR)
+    once, groups = estimate_auc(y, scores), np.repeat(patients(113), 5)
+    copied = estimate_auc(np.repeat(y, 5), np.repeat(scores, 5), groups)
+    assert copied.se == pytest.approx(once.se, rel=1e-12)
+    assert copied.design_effect == pytest.approx(5, rel=0.05)
+    assert copied.interval() == pytest.approx(once.interval(), abs=0.005)
+    assert estimate_auc(np.repeat(y, 5), np.repeat(scores, 5)).se < once.se / 2
+
+
+def test_perfect_separation_of_four_patients_is_not_certain_however_many_images_they_have() -> None:
+    y, groups = np.repeat([1.0, 0.0], 40), np.repeat(patients(4), 20)
+    estimate = estimate_auc(y, y + np.linspace(0, 0.5, 80), groups)
+    assert estimate.auc == 1
+    assert estimate.interval(0.9)[0] < 0.65
+    assert estimate_auc(y, y + np.linspace(0, 0.5, 80)).interval(0.9)[0] > 0.9
+
+
+@pytest.mark.parametrize("groups", [["a", "a", "b", "c"], ["a", "b", "c", "c"]])
+def test_a_class_of_one_patient_is_refused_with_the_remedy(groups: list[str]) -> None:
+    with pytest.raises(TooFewLabels, match=r"at least 2 patients each.*more patients"):
+        estimate_auc([1, 1, 0, 0], np.arange(4.0), np.array(groups))
+
+
+@pytest.mark.parametrize(
+    ("auc", "alike", "by_patient"),
+    [(0.8, 0.8, True), (0.9, 0.95, True), (0.97, 0.95, True), (0.85, 0.5, False)],
+)
+def test_intervals_by_patient_hold_the_truth_where_images_of_a_patient_are_alike(
+    auc: float, alike: float, by_patient: bool
+) -> None:
+    """60 patients of 1 to 10 images; a finding is the patient's, or each image's own.
+
+    `alike` is the correlation of two scores of one patient within a class. Where the finding is the patient's,
+    counting images is wrong, and the simulation shows it.
+    """
+    rng, repeats, hits, naive = np.random.default_rng([round(100 * auc)]), 400, 0, 0
+    for _ in range(repeats):
+        groups = np.repeat(np.arange(60), rng.integers(1, 11, 60))
+        ill = rng.random(60) < 0.4
+        y = (ill[groups] if by_patient else rng.random(len(groups)) < 0.4).astype(float)
+        noise = np.sqrt(alike) * rng.standard_normal(60)[groups]
+        noise += np.sqrt(1 - alike) * rng.standard_normal(len(groups))
+        scores = np.sqrt(2) * norm.ppf(auc) * y + noise
+        low, high = estimate_auc(y, scores, groups).interval(0.9)
+        hits += low <= auc <= high
+        low, high = estimate_auc(y, scores).interval(0.9)
+        naive += low <= auc <= high
+    assert hits >= binom.ppf(1e-3, repeats, 0.9)
+    if by_patient:
+        assert naive < 0.75 * repeats
 
 
 # ---------------------------------------------------------------- folds

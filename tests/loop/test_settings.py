@@ -290,6 +290,13 @@ def test_the_frozen_part_holds_what_the_stop_promises_and_nothing_else(tmp_path:
     }
 
 
+def test_a_prior_is_read_when_the_settings_are_and_least_squares_have_none(tmp_path: Path) -> None:
+    assert "loop prior fit" in refusal(tmp_path, '[forecast]\nprior = "none.toml"')
+    assert '"bayes"' in refusal(tmp_path, '[forecast]\nprior = "none.toml"\nmethod = "nls"')
+    (tmp_path / "p.toml").write_text("[prior]\nmean = 3\n")
+    assert "p.toml" in refusal(tmp_path, '[forecast]\nprior = "p.toml"')
+
+
 # -- template and reference -----------------------------------------------------------------------------------
 
 
