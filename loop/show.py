@@ -131,6 +131,8 @@ def show_step(report: StepReport) -> None:
                 if line:
                     out.print(Padding(Text(line, style="dim"), (0, 0, 0, 4)))
     out.print()
+    if report.score is not None:
+        out.print(Text(report.score.said))
     out.print(Text.assemble((report.verdict, COLOURS[report.verdict]), f": {report.reason} {report.remedy}"))
     if report.batch is not None:
         word = "Would ask" if "dry run" in report.action else "Asked"
