@@ -123,7 +123,7 @@ def say_score(score: Score) -> str:
     then = (
         "no widening needed"
         if score.widening == 1
-        else f"from now on intervals are {score.widening:.2g} times as wide as fitted"
+        else f"from now on intervals are {score.widening:g} times as wide as fitted"
     )
     return (
         f"{so_far} against fresh random labels ({level_text(round(score.coverage, 2))}, expected "

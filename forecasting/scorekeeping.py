@@ -31,6 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
+from numpy.typing import ArrayLike
 from scipy.special import betainc, ndtr
 
 from forecasting.auc import Array, hanley_mcneil
@@ -51,7 +52,7 @@ PRIOR_SD = 0.3
 WIDEST = 3.0
 """Intervals are never made wider than this many times."""
 
-_FACTORS = np.geomspace(1.0, WIDEST, 56)  # (W,) w, in steps of 2 %
+_FACTORS = np.arange(10, round(10 * WIDEST) + 1) / 10  # (W,) w, to one digit: what is said is what is done
 _NOISES = np.geomspace(0.5, 1.5, 12)  # (U,) u
 _NODES, _WEIGHTS = hermegauss(21)
 
@@ -161,53 +162,51 @@ def _pair(promises: Sequence[Promise], looks: Sequence[Look], horizon: int) -> l
     """Give each look the promise that was made before it, nearest to this many times fewer labels."""
     if not promises:
         return []
+    latest_first = promises[::-1]  # of promises at the same n, the one made last is found first
     n = np.log([look.n for look in looks])[:, None]  # (L, 1)
-    latest_first = promises[::-1]
     away = np.abs(n - np.log([horizon * p.path[0].n for p in latest_first]))  # (L, P)
-    may = [[p.round < look.round and p.encoder == look.encoder for p in latest_first] for look in looks]
-    away = np.where(np.array(may) & (away < np.log(2) / 2), away, np.inf)
-    nearest = np.argmin(away, axis=1)
-    return [
-        (latest_first[p], look)
-        for look, p, distance in zip(looks, nearest, away.min(axis=1), strict=True)
-        if np.isfinite(distance)
-    ]
+    before = np.array([p.round for p in latest_first]) < np.array([look.round for look in looks])[:, None]
+    same = np.array([p.encoder for p in latest_first]) == np.array([look.encoder for look in looks])[:, None]
+    away = np.where(before & same & (away < np.log(2) / 2), away, np.inf)
+    nearest, found = np.argmin(away, axis=1), np.isfinite(away.min(axis=1))  # (L,)
+    return [(latest_first[p], look) for look, p, ok in zip(looks, nearest, found, strict=True) if ok]
 
 
 def _pool(pairs: Sequence[tuple[Promise, Look]]) -> _Blocks | None:
     """Pool consecutive rounds until both classes suffice; what is left over waits for more."""
-    if not pairs:
+    block: list[int] = []  # of each pair
+    positives = negatives = waiting = 0
+    for _, look in pairs:
+        positives, negatives, waiting = (
+            positives + look.n_positive,
+            negatives + look.n_negative,
+            waiting + 1,
+        )
+        if min(positives, negatives) >= FEWEST:
+            block += [block[-1] + 1 if block else 0] * waiting
+            positives = negatives = waiting = 0
+    if not block:
         return None
+    pairs = pairs[: len(block)]
     n1 = np.array([look.n_positive for _, look in pairs], float)
     n0 = np.array([look.n_negative for _, look in pairs], float)
-    mean, sd, given = _promised(pairs)
-    parts: list[slice] = []
-    start = 0
-    for end in range(1, len(pairs) + 1):
-        if min(n1[start:end].sum(), n0[start:end].sum()) >= FEWEST:
-            parts.append(slice(start, end))
-            start = end
-    if not parts:
-        return None
     effective = n1 * n0 / (n1 + n0)
-    noise = hanley_mcneil(mean, n1, n0)
-    observed = np.array([look.auc for _, look in pairs])
-    made_at = np.array([promise.path[0].n for promise, _ in pairs])
-    share = [effective[part] / effective[part].sum() for part in parts]
+    share = effective / np.bincount(block, effective)[block]  # (L,)
+    mean, sd, given = _promised(pairs)
+    step = np.full(block[-1] + 1, np.inf)
+    np.minimum.at(step, block, share / (n1 * n0) / 2)
 
-    def pooled(values: Array, power: int = 1) -> Array:
-        return np.array([v**power @ values[part] for v, part in zip(share, parts, strict=True)])
+    def pooled(values: ArrayLike) -> Array:
+        return np.asarray(np.bincount(block, np.asarray(values, float)), float)
 
     return _Blocks(
-        n=pooled(made_at),
-        observed=pooled(observed),
-        mean=pooled(mean),
-        sd=pooled(sd),
-        given=pooled(given),
-        noise=pooled(noise, 2),
-        step=np.array(
-            [(v / (n1 * n0)[part]).min() / 2 for v, part in zip(share, parts, strict=True)],
-        ),
+        n=pooled(share * [promise.path[0].n for promise, _ in pairs]),
+        observed=pooled(share * [look.auc for _, look in pairs]),
+        mean=pooled(share * mean),
+        sd=pooled(share * sd),
+        given=pooled(share * given),
+        noise=pooled(share**2 * hanley_mcneil(mean, n1, n0)),
+        step=step,
     )
 
 
@@ -215,14 +214,9 @@ def _promised(pairs: Sequence[tuple[Promise, Look]]) -> tuple[Array, Array, Arra
     """AUC promised for each look: mean, standard deviation as fitted, and as given; each ``(L,)``."""
     at = []
     for promise, look in pairs:
-        n = np.log([point.n for point in promise.path])
-        at.append(
-            (
-                np.interp(np.log(look.n), n, [point.center for point in promise.path]),
-                np.interp(np.log(look.n), n, [point.sd for point in promise.path]),
-                promise.widened,
-            )
-        )
+        n, center, sd = np.array([(point.n, point.center, point.sd) for point in promise.path]).T
+        here, n = np.log(look.n), np.log(n)
+        at.append((np.interp(here, n, center), np.interp(here, n, sd), promise.widened))
     center, sd, widened = np.array(at).T  # (L,) each
     mean, fitted = _moments(center, sd)
     return mean, fitted, _moments(center, sd * widened)[1]
@@ -276,4 +270,4 @@ def _judge(series: Sequence[tuple[str, int, _Blocks]]) -> tuple[float, float]:
         log_posterior -= 0.5 * (np.log(variance) + along / variance).sum(axis=2) / horizons[finding]
     posterior = np.exp(log_posterior - log_posterior.max())
     noise = float(posterior.sum(axis=1) @ _NOISES / posterior.sum())
-    return noise, round(float(_FACTORS[np.argmax(posterior.sum(axis=0))]), 2)
+    return noise, float(_FACTORS[np.argmax(posterior.sum(axis=0))])

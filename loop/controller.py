@@ -330,6 +330,7 @@ def _begun(loop: Loop, book: Book) -> StepReport:
         labels=book.count,
         pulled=0,
         outstanding=0,
+        encoder=loop.settings.encoder.spec,
     )
 
 
@@ -346,6 +347,8 @@ def _waiting(loop: Loop, book: Book, n_pulled: int, number: int) -> StepReport:
         labels=book.count,
         pulled=n_pulled,
         outstanding=len(book.outstanding),
+        amendments=tuple(loop.state.amendments()),
+        encoder=loop.settings.encoder.spec,
     )
 
 

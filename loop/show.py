@@ -199,7 +199,8 @@ def show_status(status: Status) -> None:
             )
         out.print(table)
     for change in status.amendments:
-        out.print(Text(f"changed since the start: {change}", style="yellow"))
+        if status.last is None or change not in status.last.amendments:  # those are told above
+            out.print(Text(f"changed since the start: {change}", style="yellow"))
     for left_out in (*status.problems, *status.unreadable):
         out.print(Text(f"left out: {left_out}", style="yellow"))
 
