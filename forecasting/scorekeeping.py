@@ -46,14 +46,14 @@ FEWEST = 5
 FEWEST_SCORED = 10
 """Intervals scored, below which nothing is concluded."""
 
-PRIOR_SD = 0.3
-"""Standard deviation of log w, and of log u, before any look."""
+PRIOR_SD, NOISE_SD = 0.5, 0.3
+"""Standard deviations of log w and of log u before any look."""
 
 WIDEST = 3.0
 """Intervals are never made wider than this many times."""
 
 _FACTORS = np.arange(10, round(10 * WIDEST) + 1) / 10  # (W,) w, to one digit: what is said is what is done
-_NOISES = np.geomspace(0.5, 1.5, 12)  # (U,) u
+_NOISES = np.geomspace(0.5, 1.25, 10)  # (U,) u
 _NODES, _WEIGHTS = hermegauss(21)
 
 
@@ -258,8 +258,9 @@ def _shared(blocks: _Blocks) -> Array:
 def _judge(series: Sequence[tuple[str, int, _Blocks]]) -> tuple[float, float]:
     """How noisy looks are and how much too narrow promises: the mean of u, the posterior mode of w."""
     horizons = Counter(finding for finding, _, _ in series)
-    prior = [-0.5 * np.square(np.log(grid) / PRIOR_SD) for grid in (_NOISES, _FACTORS)]
-    log_posterior = prior[0][:, None] + prior[1]  # (U, W)
+    log_posterior = -0.5 * np.square(np.log(_NOISES) / NOISE_SD)[:, None] - 0.5 * np.square(
+        np.log(_FACTORS) / PRIOR_SD
+    )  # (U, W)
     for finding, _, blocks in series:
         scale = 1 / np.sqrt(blocks.noise)
         # V = u N + w^2 S = N^(1/2) B (u + w^2 L) B' N^(1/2): one decomposition for all u and w
