@@ -65,11 +65,13 @@ class Asked:
         y: Labels, shape ``(n,)``: 1, 0, NaN = not known (left out and counted).
         scores: That model's scores, shape ``(n,)``, higher = more positive, written down before the labels.
         bet: Whether capital is staked on this round; decided before its labels.
+        round: Its number; 0 = not told.
     """
 
     y: NDArray[np.float64]
     scores: NDArray[np.float64]
     bet: bool = True
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from forecasting.certificate import START, Evidence, Price, price
+from forecasting.scorekeeping import FEWEST_SCORED
 from forecasting.words import (
     auc_text,
     count_text,
@@ -19,6 +20,7 @@ from forecasting.words import (
 
 if TYPE_CHECKING:
     from forecasting.powerlaw import Forecast
+    from forecasting.scorekeeping import Score
     from forecasting.stopping import Rules
 
 LEVEL = 0.9  # of the intervals of AUC that are told
@@ -105,6 +107,28 @@ def say_what_is_missing(
     if p_plateau <= rules.p_futile:
         return f" It looks out of reach (probability {probability_text(p_plateau)} with labels without end), but {few}"
     return ""
+
+
+def say_score(score: Score) -> str:
+    """How well intervals held so far, and what follows; empty before the first was scored."""
+    if score.coverage is None:
+        return ""
+    so_far = f"Our {level_text(score.level)} intervals for AUC so far: {score.held} of {score.scored} held"
+    if score.scored < FEWEST_SCORED:
+        return f"{so_far} against fresh random labels; too early to judge (from {FEWEST_SCORED} on)."
+    apart = ", ".join(
+        f"{told.held} of {told.scored} {'now' if told.horizon == 1 else f'at {told.horizon}x the labels'}"
+        for told in score.horizons
+    )
+    then = (
+        "no widening needed"
+        if score.widening == 1
+        else f"from now on intervals are {score.widening:g} times as wide as fitted"
+    )
+    return (
+        f"{so_far} against fresh random labels ({level_text(round(score.coverage, 2))}, expected "
+        f"{level_text(score.level)}; {apart}); {then}."
+    )
 
 
 def say_labels_needed(forecast: Forecast, p_plateau: float, rules: Rules) -> str:

@@ -13,18 +13,27 @@ from forecasting.curve import LearningCurve, estimate_curves
 from forecasting.errors import NoFit
 from forecasting.leastsquares import fit_nls
 from forecasting.powerlaw import Forecast, fit_bayes, prob_mean_reached
+from forecasting.promises import promise_path
+from forecasting.reasons import say_score
+from forecasting.scorekeeping import Score, score_forecasts
 from forecasting.stopping import Decision, ProjectDecision, Rules, Verdict, decide_finding, decide_project
+from forecasting.widening import narrow_form, widen
 from loop.book import Book
 from loop.features import Features
+from loop.history import read_promises, take_looks
 from loop.probe import Probe, Projection, fit_probe, make_scorer
 from loop.report import (
     CurvePoint,
     EvidenceReport,
     FindingReport,
     ForecastReport,
+    HorizonReport,
     IntervalReport,
     LabelsNeeded,
     NextBatch,
+    PathReport,
+    ScoreReport,
+    StepReport,
 )
 from loop.settings import Settings
 
@@ -36,13 +45,14 @@ class Assessment:
     Attributes:
         probe: One logistic head a finding; a head without enough labels is not fitted.
         curves: Learning curve of each finding that can have one.
-        forecasts: Its forecast, from ``forecast.from_labels`` labels on.
+        forecasts: Its forecast, from ``forecast.from_labels`` labels on, as wide as the score says.
         evidence: What the certificate has seen, per finding.
         decisions: Verdict, reason, remedy and price per finding.
         project: CONTINUE or STOP, and why.
         bets: Whether the certificate may bet on the next batch's random images, per finding; decided
             before their labels exist.
         reports: The same, per finding, for people and files.
+        score: How well the earlier forecasts held.
     """
 
     probe: Probe
@@ -53,14 +63,20 @@ class Assessment:
     project: ProjectDecision
     bets: Mapping[str, bool]
     reports: Mapping[str, FindingReport]
+    score: Score
 
 
 def assess(
-    book: Book, features: Features, projection: Projection, settings: Settings, round_number: int
+    book: Book,
+    features: Features,
+    projection: Projection,
+    settings: Settings,
+    round_number: int,
+    history: Sequence[StepReport] = (),
 ) -> Assessment:
     """Train the probe, refit the learning curves, weigh the certificate and decide.
 
-    The same book gives the same assessment: all randomness comes from ``[project.seed, round_number]``.
+    The same book and history give the same assessment: all randomness comes from ``[project.seed, round_number]``.
 
     Args:
         book: The labels, booked by stream.
@@ -68,6 +84,7 @@ def assess(
         projection: Standardisation and PCA of the pool.
         settings: Targets, rules and levels.
         round_number: The round whose labels are judged.
+        history: Every earlier report: its forecasts are scored on the labels that came after it.
     """
     seeds = np.random.SeedSequence([settings.project.seed, round_number]).spawn(2)
     probe_rng, curve_rng = (np.random.default_rng(seed) for seed in seeds)
@@ -99,6 +116,8 @@ def assess(
             else _fit_nls(estimated)
         )
         forecasts = {forecast.finding: forecast for forecast in fitted}
+    score = score_forecasts(read_promises(history), take_looks(book, history), settings.forecast.level)
+    forecasts = {name: widen(forecast, score.widening) for name, forecast in forecasts.items()}
 
     evidence = {
         name: weigh_evidence(book.asked[name], rules[name].target, rules[name].tolerance, rules[name].alpha)
@@ -159,6 +178,7 @@ def assess(
             )
             for k, name in enumerate(names)
         },
+        score=score,
     )
 
 
@@ -238,7 +258,11 @@ def report_curve(curve: LearningCurve) -> tuple[CurvePoint, ...]:
 def report_forecast(
     forecast: Forecast, target: float, level: float, median_look_s: float | None, n_next: float = 0.0
 ) -> ForecastReport:
-    """Look at a forecast from now: AUC now, at four times the labels, far out, labels until the target, next batch."""
+    """Look at a forecast from now: AUC now, at four times the labels, far out, labels until the target, next batch.
+
+    Beside them stands the promise in the form in which it will be scored.
+    """
+    fitted, widened = narrow_form(forecast)
     now, ahead, plateau = (
         IntervalReport(i.mean, i.low, i.high, i.level)
         for i in (
@@ -262,6 +286,26 @@ def report_forecast(
         ),
         tail={"a": tail.a, "b": tail.b, "c": tail.c},
         next_batch=_next_batch(forecast, target, level, n_next) if n_next > 0 else None,
+        path=tuple(PathReport(point.n, point.center, point.sd) for point in promise_path(fitted, level)),
+        widened=widened,
+    )
+
+
+def report_score(score: Score) -> ScoreReport | None:
+    """Put a score's numbers and words side by side; None before there is one."""
+    if not score.scored:
+        return None
+    return ScoreReport(
+        level=score.level,
+        scored=score.scored,
+        held=score.held,
+        coverage=score.coverage,
+        widening=score.widening,
+        said=say_score(score),
+        horizons=tuple(
+            HorizonReport(told.horizon, told.scored, told.held, told.error, told.error_se)
+            for told in score.horizons
+        ),
     )
 
 

@@ -174,7 +174,8 @@ def _asked(
             scores.append(float(score))
         again.update(item for item, _ in random)
         if ys and np.isfinite(scores).all():
-            told.append(Asked(y=np.array(ys), scores=np.array(scores), bet=round_.bets.get(finding, False)))
+            bet = round_.bets.get(finding, False)
+            told.append(Asked(np.array(ys), np.array(scores), bet, round_.number))
     return tuple(reversed(told))
 
 

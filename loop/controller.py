@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from annotate.records import Pull, Receipt, Suggestion
-from loop.assess import Assessment, assess, mean_gain
+from loop.assess import Assessment, assess, mean_gain, report_score
 from loop.book import Book, keep_book
 from loop.errors import BadInput
 from loop.features import Features
@@ -119,7 +119,7 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
 
     last = present.number
     log.info("training the probe and refitting the learning curves on %d labels", len(book.items))
-    assessment = assess(book, loop.features, loop.projection, loop.settings, last)
+    assessment = assess(book, loop.features, loop.projection, loop.settings, last, read_history(loop.state))
     report = _report(loop, book, assessment, n_pulled, last)
     if report.verdict == "STOP":
         report = replace(report, action="stopped")
@@ -181,6 +181,11 @@ def open_book(state: State, features: Features, settings: Settings) -> Book:
     there = {item.item for item in items}
     tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
     return keep_book(items, tasks, state.labels(), state.rounds(), settings.project.findings)
+
+
+def read_history(state: State) -> list[StepReport]:
+    """Every report so far, oldest first."""
+    return [StepReport.from_json(told) for told in state.reports()]
 
 
 def choose(loop: Loop, book: Book, probe: Probe, number: int) -> list[Pick]:
@@ -305,6 +310,8 @@ def _report(loop: Loop, book: Book, assessment: Assessment, n_pulled: int, numbe
         findings=assessment.reports,
         amendments=tuple(loop.state.amendments()),
         next_gain=mean_gain(assessment.reports.values()),
+        score=report_score(assessment.score),
+        encoder=loop.settings.encoder.spec,
     )
 
 
@@ -324,6 +331,7 @@ def _begun(loop: Loop, book: Book) -> StepReport:
         labels=book.count,
         pulled=0,
         outstanding=0,
+        encoder=loop.settings.encoder.spec,
     )
 
 
@@ -340,6 +348,8 @@ def _waiting(loop: Loop, book: Book, n_pulled: int, number: int) -> StepReport:
         labels=book.count,
         pulled=n_pulled,
         outstanding=len(book.outstanding),
+        amendments=tuple(loop.state.amendments()),
+        encoder=loop.settings.encoder.spec,
     )
 
 

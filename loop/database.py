@@ -162,6 +162,8 @@ class Database:
                 "`loop start`: the labels are still in Label Studio, the record of what was asked is not."
             )
         remedy = {
+            schema.UNLABELLED: "Its label arrived while the batch was chosen: run the command again, it chooses anew.",
+            schema.KEPT: "The state is the audit trail: what is known later is added, as a new row.",
             "locked": "Another program is writing to it: wait for it, then run the command again.",
             "disk is full": "Make room on the disk, then run the command again.",
             "readonly": "Give this user the right to write the file and its folder, then run the command again.",
@@ -197,7 +199,8 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _careful(connection: Any, record: Any) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        # with recursive triggers INSERT OR REPLACE, too, is refused where a row would be lost
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")

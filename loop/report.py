@@ -7,7 +7,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,21 @@ class NextBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class PathReport:
+    """AUC promised at one number of labels: its probit is about normal. Later labels are held against it.
+
+    Attributes:
+        n: Labels of the finding.
+        center: Mean of the probit.
+        sd: Its standard deviation as fitted, before any widening.
+    """
+
+    n: float
+    center: float
+    sd: float
+
+
+@dataclass(frozen=True, slots=True)
 class ForecastReport:
     """The learning curve of one finding, looked at from now.
 
@@ -70,6 +89,8 @@ class ForecastReport:
         labels_needed: Additional labels until the target.
         tail: ``a``, ``b``, ``c`` of AUC = a - b n^-c, the curve far out.
         next_batch: What one more batch brings; None where none can be asked.
+        path: The promise, as it will be scored; empty in reports from before scores were kept.
+        widened: How many times as wide as fitted intervals are, because earlier ones failed.
     """
 
     method: str
@@ -81,6 +102,8 @@ class ForecastReport:
     labels_needed: LabelsNeeded
     tail: Mapping[str, float | None]
     next_batch: NextBatch | None = None
+    path: tuple[PathReport, ...] = ()
+    widened: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +215,48 @@ class BatchReport:
 
 
 @dataclass(frozen=True, slots=True)
+class HorizonReport:
+    """Earlier intervals at one horizon against the fresh random labels that came after them.
+
+    Attributes:
+        horizon: Times the labels of the promise: 1 = AUC now.
+        scored: Intervals scored.
+        held: Those that held.
+        error: Observed less promised AUC, on average.
+        error_se: Its standard error.
+    """
+
+    horizon: int
+    scored: int
+    held: int
+    error: float
+    error_se: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReport:
+    """How well earlier forecasts of this project held.
+
+    Attributes:
+        level: Of the intervals.
+        scored: Intervals scored.
+        held: Those that held.
+        coverage: Share that held; null before the first.
+        widening: How many times as wide as fitted this report's intervals are; 1 = as they are.
+        said: All of it as one sentence.
+        horizons: The same by horizon.
+    """
+
+    level: float
+    scored: int
+    held: int
+    coverage: float | None
+    widening: float
+    said: str
+    horizons: tuple[HorizonReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StepReport:
     """What one turn saw, decided and did.
 
@@ -209,6 +274,8 @@ class StepReport:
         amendments: Settings changed after the start, each as one sentence.
         warnings: What looked odd, each with its remedy.
         next_gain: AUC that the next batch is expected to bring, mean over the findings that keep labelling.
+        score: How well earlier forecasts held; null before there is one, and while a batch is waited for.
+        encoder: The frozen model behind the features.
     """
 
     project: str
@@ -226,6 +293,8 @@ class StepReport:
     amendments: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     next_gain: float | None = None
+    score: ScoreReport | None = None
+    encoder: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-ready values; what is not a finite number becomes null."""
@@ -234,10 +303,17 @@ class StepReport:
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> StepReport:
-        """Read a stored report back."""
-        from pydantic import TypeAdapter
+        """Read a stored report back, of this release or an earlier one."""
+        report: StepReport = _reader().validate_python(dict(told))
+        return report
 
-        return TypeAdapter(cls).validate_python(dict(told))
+
+@cache
+def _reader() -> TypeAdapter[StepReport]:
+    """Made once: making it is dearer than reading a hundred reports."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(StepReport)
 
 
 def as_json(value: Any) -> Any:

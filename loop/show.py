@@ -146,6 +146,8 @@ def show_step(report: StepReport) -> None:
                 if line:
                     out.print(Padding(Text(line, style="dim"), (0, 0, 0, 4)))
     out.print()
+    if report.score is not None:
+        out.print(Text(report.score.said))
     out.print(Text.assemble((report.verdict, COLOURS[report.verdict]), f": {report.reason} {report.remedy}"))
     if report.next_gain is not None and report.verdict == "CONTINUE" and len(report.findings) > 1:
         out.print(
@@ -216,7 +218,8 @@ def show_status(status: Status) -> None:
             )
         out.print(table)
     for change in status.amendments:
-        out.print(Text(f"changed since the start: {change}", style="yellow"))
+        if status.last is None or change not in status.last.amendments:  # those are told above
+            out.print(Text(f"changed since the start: {change}", style="yellow"))
     for left_out in (*status.problems, *status.unreadable):
         out.print(Text(f"left out: {left_out}", style="yellow"))
 

@@ -243,4 +243,5 @@ def tell_round(report: StepReport, true_auc: Mapping[str, float | None]) -> dict
         "findings": findings,
         "verdict": report.verdict,
         "reason": report.reason,
+        "score": as_json(report.score),
     }

@@ -231,8 +231,10 @@ class State:
     def add_round(self, round_: Round, report: Mapping[str, Any], probe: bytes | None) -> None:
         """Commit a batch with its scores, its report and its probe in one transaction, before anyone is told.
 
+        The database itself refuses scores of an image whose label is known already, and any later change of them.
+
         Raises:
-            Unavailable: Another process committed another batch under this number.
+            Unavailable: Another process committed another batch under this number, or an image of it is labelled.
         """
         t = schema.rounds.c
         with self._db.write() as connection:
@@ -390,8 +392,15 @@ def _insert_report(
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-    return [f"{key} from {before.get(key, DEFAULT)} to {after.get(key, DEFAULT)}" for key in keys]
+    """Each setting that differs, a table such as stop.target line by line."""
+    told: list[str] = []
+    for key in sorted({*before, *after}):
+        old, new = before.get(key, DEFAULT), after.get(key, DEFAULT)
+        if isinstance(old, dict) and isinstance(new, dict):
+            told += [f"{key}.{change}" for change in _changes(old, new)]
+        elif old != new:
+            told.append(f"{key} from {old} to {new}")
+    return told
 
 
 def _insert(connection: Connection, table: Any, rows: Sequence[Row]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from forecasting.plots import curve_info, draw_curves, save
 from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
-from loop.controller import open_book, project_pool
+from loop.controller import open_book, project_pool, read_history
 from loop.errors import BadInput
 from loop.report import LabelCount, StepReport, as_json
 from loop.settings import Settings
@@ -86,7 +86,7 @@ def read_status(settings: Settings) -> Status:
     with State.open(settings.state_url) as state:
         labels = state.labels()
         book = keep_book(state.items(), state.tasks(), labels, state.rounds(), settings.project.findings)
-        reports = [StepReport.from_json(told) for told in state.reports()]
+        reports = read_history(state)
         return Status(
             project=settings.project.name,
             folder=str(settings.folder),
@@ -130,7 +130,7 @@ def assess_again(settings: Settings) -> Assessment:
             raise BadInput("There is no label yet, so there is no curve. Label the first batch, then step.")
         pool = [item.item for item in state.items() if features.has(item.item)]
         projection = project_pool(features, pool, settings)
-        return assess(book, features, projection, settings, last.number)
+        return assess(book, features, projection, settings, last.number, read_history(state))
 
 
 def draw_assessment(last: Assessment, settings: Settings, path: Path) -> None:

@@ -19,7 +19,7 @@ from annotate.interface import parse_interface
 from annotate.studio import Studio
 from loop.archive import Archive, LabelTable, read_labels
 from loop.assess import assess
-from loop.controller import Loop, read_book, step
+from loop.controller import Loop, read_book, read_history, step
 from loop.demo.annotator import label_queue
 from loop.demo.phantoms import make_archive
 from loop.demo.server import ThrowawayServer
@@ -118,7 +118,14 @@ def run_demo(
         with opened(settings, server.api_key) as loop:
             told = _label_until_stop(loop, server, stage, hidden, begun.project_id, seed, quiet)
             book = read_book(loop)
-            last = assess(book, loop.features, loop.projection, settings, loop.state.rounds()[-1].number)
+            last = assess(
+                book,
+                loop.features,
+                loop.projection,
+                settings,
+                loop.state.rounds()[-1].number,
+                read_history(loop.state),
+            )
         picture = out / "learning-curves.png"
         if last.curves:
             draw_assessment(last, settings, picture)

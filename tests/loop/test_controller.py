@@ -14,8 +14,12 @@ from loop_world import FINDINGS, Bench, World
 
 from annotate.records import Pull, Receipt, Suggestion
 from loop.controller import Desk, Loop, ask_first_batch, read_book, rehearse, step
-from loop.errors import BadInput
+from loop.errors import BadInput, Unavailable
+from loop.probe import Probe
+from loop.show import show_status, show_step
+from loop.simulate import EPOCH
 from loop.state import State
+from loop.status import read_status
 
 
 @pytest.fixture
@@ -136,6 +140,48 @@ def test_scores_are_written_down_before_the_labels_exist(world: World) -> None:
             (asked,) = read_book(loop).asked[finding]  # the first batch has no scores, the third no labels
             random = [rank for rank, pick in enumerate(state.rounds()[1].picks) if pick.stream == "random"]
             np.testing.assert_array_equal(asked.scores, scores[random, k])
+
+
+def test_scores_are_those_of_the_probe_in_force_when_the_images_were_asked(world: World) -> None:
+    with world.state() as state:
+        loop = world.loop(
+            state, settings=world.settings(stop='target = 0.97\nevidence = "certified"\nbudget = 200')
+        )
+        ask_first_batch(loop)
+        while step(loop).verdict == "CONTINUE":
+            pass
+        for round_ in state.rounds()[1:-1]:  # the last round's number also names the probe that judged it
+            stored = state.probe(round_.number)
+            assert stored is not None
+            scores = Probe.from_bytes(stored).predict(world.features.read([p.item for p in round_.picks]))
+            np.testing.assert_array_equal(round_.scores, scores)
+
+
+def test_a_label_that_arrives_while_a_batch_is_chosen_ends_the_turn_and_the_next_one_chooses_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may pull between our pull and our commit."""
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world)
+        stream = sorted((i for i in world.items if i.stream == "random"), key=lambda i: i.position or 0)
+        early = world.task_of[stream[50].item]  # the next random image to be asked
+        add_round = State.add_round
+
+        def cut_in(held: State, *args: Any) -> None:
+            bench.answer(early, world.answers[early])
+            held.save_pull(bench.pull(held.watermark()), loop.clock())
+            add_round(held, *args)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(State, "add_round", cut_in)
+            with pytest.raises(Unavailable, match="run the command again"):
+                step(loop)
+        assert len(state.rounds()) == len(bench.served) == 1
+        assert step(loop).action == "pushed"
+        assert stream[50].item not in batches(state)[1]
 
 
 def test_the_certificate_reads_a_round_only_up_to_its_first_unanswered_image(world: World) -> None:
@@ -288,6 +334,61 @@ def test_a_changed_target_is_stored_as_an_amendment_and_shown(world: World) -> N
         report = step(replace(loop, settings=world.settings(stop="target = 0.7")))
         assert len(report.amendments) == 1
         assert "target" in report.amendments[0]
+
+
+AMENDED = {
+    "target": ("stop", "target = 0.7", "stop.target from 0.9 to 0.7"),
+    "target of one finding": (
+        "stop",
+        "[stop.target]\nEffusion = 0.9\nPneumothorax = 0.7",
+        "'Pneumothorax': 0.7",
+    ),
+    "alpha": ("stop", "target = 0.9\nalpha = 0.1", "stop.alpha from 0.05 to 0.1"),
+    "rule": ("stop", 'target = 0.9\nrule = "mean"', "stop.rule from all to mean"),
+    "evidence": ("stop", 'target = 0.9\nevidence = "certified"', "stop.evidence from likely to certified"),
+    "tolerance": ("stop", "target = 0.9\ntolerance = 0.05", "stop.tolerance from 0.03 to 0.05"),
+    "random share": ("batch", "size = 50\nrandom_share = 0.8", "batch.random_share from 0.5 to 0.8"),
+    "strategy": ("batch", 'size = 50\nstrategy = "margin"', "batch.strategy from uncertainty to margin"),
+    "method": ("forecast", 'method = "nls"', "forecast.method from bayes to nls"),
+}
+
+
+@pytest.mark.parametrize("what", AMENDED)
+def test_every_frozen_setting_that_changes_is_stored_with_its_time_and_shown_everywhere(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    section, body, sentence = AMENDED[what]
+    url = str(tmp_path / "state.db")
+    project = f'name = "world"\nfindings = {list(FINDINGS)}\nstate = "{url}"'
+    with world.state(url) as state:
+        bench = Bench()
+        loop = world.loop(state, bench, world.settings(project=project))
+        ask_first_batch(loop)
+        assert step(loop).amendments == ()
+        changed = world.settings(project=project, **{section: body})
+        waiting = step(replace(loop, settings=changed))  # even a turn that only waits tells
+        (told,) = waiting.amendments
+        assert sentence in told
+        assert told.startswith(f"{EPOCH:%Y-%m-%d}")
+        label_batch(bench, world)
+        decided = step(replace(loop, settings=changed))
+        assert decided.amendments == waiting.amendments
+        assert told in decided.to_json()["amendments"]
+    status = read_status(changed)
+    assert status.to_json()["amendments"] == [told]
+    for show in (lambda: show_step(decided), lambda: show_status(status)):
+        show()
+        shown = " ".join(capsys.readouterr().out.split())
+        assert shown.count(f"changed since the start: {told}") == 1
+
+
+def test_a_larger_budget_is_no_amendment(world: World) -> None:
+    with world.state() as state:
+        loop = world.loop(state, Bench())
+        ask_first_batch(loop)
+        assert (
+            step(replace(loop, settings=world.settings(stop="target = 0.9\nbudget = 500"))).amendments == ()
+        )
 
 
 class Died(BaseException):

@@ -94,6 +94,12 @@ def truth(state: State) -> dict[int, dict[int, tuple[datetime, float]]]:
     }
 
 
+def by_hand(state: State, statement: str) -> None:
+    """What somebody might do to the database; the comment hides it from the watch over our own statements."""
+    with state._db.write() as connection:
+        connection.execute(text(f"/* by hand */ {statement}".replace(":", r"\:")))
+
+
 class StateContract:
     """What every backend keeps."""
 
@@ -321,6 +327,71 @@ class StateContract:
             stocked.add_round(replace(round_(1, "b"), version="another"), {}, None)
         assert stocked.rounds()[0].picks[0].item == "a"
 
+    def test_scores_of_an_image_that_is_labelled_already_are_refused(self, stocked: State) -> None:
+        """They could have been made with its label: the certificate and the score rest on their not having been."""
+        stocked.add_tasks({"a": 1, "b": 2}, AT)
+        stocked.save_pull(pull(task(1, label(1))), AT)
+        with pytest.raises(Unavailable, match=r"was labelled before its scores.*run the command again"):
+            stocked.add_round(round_(1, "b", "a"), {"round": 1}, b"probe")
+        assert (stocked.rounds(), stocked.reports(), stocked.probe()) == ([], [], None)
+        stocked.add_round(round_(1, "b"), {"round": 1}, b"probe")
+        stocked.save_pull(
+            pull(task(2, label(2, 2))), AT
+        )  # an image that was asked is labelled: as it should be
+        assert len(stocked.rounds()) == 1
+
+    def test_an_image_whose_label_was_withdrawn_may_be_scored_anew(self, stocked: State) -> None:
+        stocked.add_tasks({"a": 1}, AT)
+        stocked.save_pull(pull(task(1, label(1))), AT)
+        stocked.save_pull(pull(task(1, at=5)), AT)
+        stocked.add_round(round_(1, "a"), {}, None)
+        assert stocked.rounds()[0].picks[0].item == "a"
+
+    def test_labels_of_a_task_that_is_gone_do_not_stand_in_the_way(self, stocked: State) -> None:
+        stocked.add_tasks({"a": 1}, AT)
+        stocked.save_pull(pull(task(1, label(1))), AT)
+        stocked.drop_tasks([1], AT)
+        stocked.add_tasks({"a": 9}, AT)
+        stocked.add_round(round_(1, "a"), {}, None)
+        stocked.save_pull(pull(task(9, label(9, 9))), AT)
+        with pytest.raises(Unavailable, match="was labelled before"):
+            stocked.add_round(round_(2, "a"), {}, None)
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE picks SET scores = '[0.99, 0.99]'",
+            "UPDATE picks SET stream = 'random'",
+            "DELETE FROM picks",
+            "UPDATE rounds SET bets = '{}'",
+            "UPDATE annotations SET answers = '{}'",
+            "DELETE FROM annotations",
+            "UPDATE reports SET report = '{}'",
+            "DELETE FROM reports",
+            "UPDATE amendments SET settings = '{}'",
+            "DELETE FROM amendments",
+        ],
+    )
+    def test_what_was_written_down_cannot_be_changed_afterwards(self, stocked: State, statement: str) -> None:
+        stocked.add_round(round_(1, "a"), {"round": 1}, b"probe")
+        stocked.save_pull(pull(task(1, label(1))), AT)
+        stocked.amend({"stop.target": 0.9}, AT)
+        with pytest.raises(Unavailable, match="rows are never changed"):
+            by_hand(stocked, statement)
+        np.testing.assert_array_equal(stocked.rounds()[0].scores, [[0.1, np.nan]])
+        assert (len(stocked.labels()), stocked.reports()) == (1, [{"round": 1}])
+
+    def test_a_batch_that_annotators_were_told_of_gets_no_more_images(self, stocked: State) -> None:
+        stocked.add_round(round_(1, "a"), {}, None)
+        late = (
+            "INSERT INTO picks (number, rank, item, stream, strategy, reason, inclusion_probability, scores) "
+            "VALUES (1, {rank}, 'b', 'random', 'random', '', 1.0, '[0.9, 0.9]')"
+        )
+        stocked.confirm_push(1, Receipt("loop-x-r0001", 1, (5,), ()), AT)
+        with pytest.raises(Unavailable, match="was told to the annotators"):
+            by_hand(stocked, late.format(rank=2))
+        assert [p.item for p in stocked.rounds()[0].picks] == ["a"]
+
     def test_a_round_that_cannot_be_kept_leaves_nothing_behind(self, stocked: State) -> None:
         with pytest.raises(Unavailable):
             stocked.add_round(round_(1, "a", "a"), {"round": 1}, b"probe")  # one image twice
@@ -369,6 +440,15 @@ class StateContract:
         ]
         state.amend(first, AT)
         assert len(state.amendments()) == 3
+
+    def test_a_target_of_one_finding_that_changes_is_told_alone(self, state: State) -> None:
+        state.amend({"stop.target": {"Edema": 0.8, "Effusion": 0.9}}, AT)
+        state.amend({"stop.target": {"Edema": 0.8, "Effusion": 0.85}}, after(60))
+        state.amend({"stop.target": 0.85}, after(120))
+        assert state.amendments() == [
+            "2026-03-01 12:01: stop.target.Effusion from 0.9 to 0.85",
+            "2026-03-01 12:02: stop.target from {'Edema': 0.8, 'Effusion': 0.85} to 0.85",
+        ]
 
     # -- the database -------------------------------------------------------------------------------------------
 
@@ -630,6 +710,29 @@ def test_an_empty_database_gets_every_table_and_the_view(path: Path) -> None:
     assert found == {*schema.metadata.tables, "current_annotations"}
     numbers = [number for (number,) in raw(path, "SELECT number FROM migrations ORDER BY number")]
     assert numbers == list(range(1, len(schema.MIGRATIONS) + 1))
+
+
+def test_a_row_cannot_be_replaced_either(path: Path) -> None:
+    with State.open(str(path)) as state:
+        state.add_items([item("a")])
+        state.add_round(round_(1, "a"), {}, None)
+        with pytest.raises(Unavailable, match="rows are never changed"):
+            by_hand(state, "INSERT OR REPLACE INTO picks SELECT * FROM picks")
+
+
+def test_a_state_of_the_first_tables_learns_to_refuse_hindsight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(tmp_path / "old.db")
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        with State.create(url) as state:
+            state.add_items([item("a")])
+            state.add_round(round_(1, "a"), {"round": 1}, None)
+    with State.open(url) as state:
+        with pytest.raises(Unavailable, match="rows are never changed"):
+            by_hand(state, "UPDATE picks SET scores = '[1, 1]'")
+        assert len(state.rounds()) == 1
 
 
 def test_an_older_state_is_migrated_once_and_keeps_its_labels(
