@@ -233,9 +233,15 @@ def _ask(method: Extrapolation | None, curve: LearningCurve, at: float, target: 
     """What a method says; one that could not be fitted says the last point, without an interval."""
     answer = keep_last(curve) if method is None else method
     interval, labels = answer.auc(at, level), answer.labels_needed(target)
-    low, high = (math.nan, math.nan) if method is None else (interval.low, interval.high)
-    ends = (x if math.isnan(x) else max(x, curve.n) for x in (labels.low, labels.high))
-    return Told(interval.mean, low, high, max(labels.median, curve.n), *ends, fitted=method is not None)
+    return Told(
+        auc=interval.mean,
+        low=math.nan if method is None else interval.low,
+        high=math.nan if method is None else interval.high,
+        needed=max(labels.median, curve.n),
+        needed_low=labels.low if math.isnan(labels.low) else max(labels.low, curve.n),
+        needed_high=labels.high if math.isnan(labels.high) else max(labels.high, curve.n),
+        fitted=method is not None,
+    )
 
 
 def _grouped(

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,7 +35,9 @@ from forecasting.powerlaw import HORIZON, Interval, LabelRange
 MOST_EVALUATIONS = 2000
 """Evaluations of a curve after which a fit counts as not converged."""
 
-_STEPS = np.geomspace(1, HORIZON, 801)  # labels over labels now at which a crossing is looked for
+_STEPS: Array = np.asarray(
+    np.geomspace(1, HORIZON, 801), float
+)  # labels over labels now at which a crossing is looked for
 
 
 class Extrapolation(Protocol):
@@ -48,7 +50,7 @@ class Extrapolation(Protocol):
         """Labels at which the curve reaches the target, in all; bounds are NaN where the method has none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Family:
     """A curve a - b s(n) with a few parameters, and how it is fitted.
 
@@ -216,8 +218,8 @@ def _early_power(n: Any, c: Any, log_h: Any) -> Any:
     return (1 + n * np.exp(-log_h)) ** -c
 
 
-_SPEEDS = np.geomspace(0.1, 2.5, 8)  # of c
-_PLACES = np.log(np.geomspace(1, 1e4, 9))  # of ln h
+_SPEEDS: Array = np.asarray(np.geomspace(0.1, 2.5, 8), float)  # of c
+_PLACES: Array = np.log(np.asarray(np.geomspace(1, 1e4, 9), float))  # of ln h
 _BOUNDS3 = (0.5, 0.0, 0.01), (1.0, 50.0, 3.0)
 _BOUNDS4 = (*_BOUNDS3[0], -5.0), (*_BOUNDS3[1], 15.0)
 

@@ -46,8 +46,10 @@ class MeasuredCurve:
             BadCurve: There is none, or they are no learning curve.
         """
         seen = int(np.searchsorted(self.n, n, side="right"))
-        optional = (None if x is None else x[:seen] for x in (self.se, self.positives, self.negatives))
-        return curve_from_points(self.n[:seen], self.auc[:seen], *optional, finding=self.finding)
+        se, positives, negatives = (
+            None if x is None else x[:seen] for x in (self.se, self.positives, self.negatives)
+        )
+        return curve_from_points(self.n[:seen], self.auc[:seen], se, positives, negatives, self.finding)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
