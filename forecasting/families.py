@@ -221,7 +221,7 @@ def _early_power(n: Any, c: Any, log_h: Any) -> Any:
 _SPEEDS: Array = np.asarray(np.geomspace(0.1, 2.5, 8), float)  # of c
 _PLACES: Array = np.log(np.asarray(np.geomspace(1, 1e4, 9), float))  # of ln h
 _BOUNDS3 = (0.5, 0.0, 0.01), (1.0, 50.0, 3.0)
-_BOUNDS4 = (*_BOUNDS3[0], -5.0), (*_BOUNDS3[1], 15.0)
+_BOUNDS4 = (0.5, 0.0, 0.01, -2.0), (1.0, 1.0, 5.0, 15.0)
 
 PLAIN = Family("pow3, plain", _power, (_SPEEDS,), None)
 """What a first script does: `curve_fit` without bounds, from a = the best AUC so far and b = c = 1/2."""

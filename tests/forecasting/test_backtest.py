@@ -143,7 +143,7 @@ def test_our_intervals_cover_a_world_drawn_from_the_prior() -> None:
 
     The point at four times the labels is one trained model's, without the error of a test set.
     """
-    rng, sizes, curves = np.random.default_rng(7), 50.0 * 2 ** np.arange(6), []
+    rng, sizes, curves = np.random.default_rng(7), np.array([50.0, 100, 200, 400, 1600]), []
     within = np.diag(np.square(PRIOR.within))
     within[0, 1] = within[1, 0] = PRIOR.correlation * PRIOR.within[0] * PRIOR.within[1]
     for i in range(80):
