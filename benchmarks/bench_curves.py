@@ -87,10 +87,8 @@ def with_averages(backtest: Backtest) -> Backtest:
 
 
 def average(one: Told, other: Told) -> Told:
-    """The mean AUC, and the labels half-way on a log scale."""
-    return Told(
-        (one.auc + other.auc) / 2, np.nan, np.nan, float(np.sqrt(one.needed * other.needed)), np.nan, np.nan, True
-    )  # fmt: skip
+    """The mean AUC, and nothing else."""
+    return Told((one.auc + other.auc) / 2, *(5 * [np.nan]), fitted=True)
 
 
 if __name__ == "__main__":

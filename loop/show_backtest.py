@@ -68,7 +68,7 @@ def _interval_cell(name: str, measure: Measure) -> str:
 
 
 def _needed_cell(name: str, measure: Measure) -> str:
-    if not measure.targets:
+    if math.isnan(measure.octaves):
         return ""
     octaves = "∞" if math.isinf(measure.octaves) else f"{measure.octaves:.1f}"
     return f"{octaves} {measure.no_limit:>4.0%}"
