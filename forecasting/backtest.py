@@ -129,7 +129,8 @@ def run_backtest(
 
     Our method sees all findings of one data set and repetition at once, as it does in a project; the others
     see one curve at a time. Points without a given error are taken to stray as far as repetitions do at
-    their size, if there are enough of them, and otherwise as cross-fitted points of their counts do.
+    their size, if there are enough of them, and otherwise as cross-fitted points of their counts do. Both
+    kinds stray together: within a repetition the same images come back at every size.
 
     Args:
         curves: One a data set, finding and repetition.

@@ -28,6 +28,7 @@ class MeasuredCurve:
         se: Their standard errors, shape ``(S,)``; None = not known.
         positives: Positives among the labels, shape ``(S,)``; None = not known.
         negatives: Negatives among them.
+        shared: Whether the points share their items, so that their given errors move together.
     """
 
     dataset: str
@@ -38,6 +39,7 @@ class MeasuredCurve:
     se: Array | None = None
     positives: Array | None = None
     negatives: Array | None = None
+    shared: bool = False
 
     def until(self, n: float) -> LearningCurve:
         """The points on up to `n` labels.
@@ -49,7 +51,8 @@ class MeasuredCurve:
         se, positives, negatives = (
             None if x is None else x[:seen] for x in (self.se, self.positives, self.negatives)
         )
-        return curve_from_points(self.n[:seen], self.auc[:seen], se, positives, negatives, self.finding)
+        curve = curve_from_points(self.n[:seen], self.auc[:seen], se, positives, negatives, self.finding)
+        return replace(curve, shared=self.shared)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,4 +96,4 @@ def with_errors(curve: MeasuredCurve, truth: TrueCurve) -> tuple[MeasuredCurve, 
     sd = np.interp(np.log(curve.n), np.log(truth.n), truth.sd)  # (S,) NaN next to NaN
     if np.isnan(sd).any():
         return curve, "counts"
-    return replace(curve, se=sd), "repetitions"
+    return replace(curve, se=sd, shared=True), "repetitions"

@@ -105,10 +105,18 @@ def test_points_without_an_error_take_the_spread_of_five_repetitions() -> None:
     backtest = run_backtest(curves)
     assert backtest.errors == {"given": 0, "repetitions": 5, "counts": 0}
     told = next(r for r in backtest.replays if (r.repetition, r.n, r.horizon) == ("0", 200, "4x"))
-    informed = replace(curves[0], se=np.full(6, math.sqrt(0.00025)))
+    informed = replace(curves[0], se=np.full(6, math.sqrt(0.00025)), shared=True)
     assert told.told["bayes"].auc == pytest.approx(fit_bayes([informed.until(200)])[0].auc(800).mean)
     assert run_backtest(curves[:4]).errors == {"given": 0, "repetitions": 0, "counts": 4}
     assert told.truth == pytest.approx(0.9 - 1.2 * 800**-0.6)
+
+
+def test_points_that_stray_together_say_less_than_independent_ones() -> None:
+    apart, together = (
+        fit_bayes([replace(curve(se=0.02), shared=shared).until(1600)])[0].auc(1600)
+        for shared in (False, True)
+    )
+    assert together.high - together.low > 1.2 * (apart.high - apart.low)
 
 
 def test_a_method_that_cannot_be_fitted_says_the_last_value_without_an_interval() -> None:
