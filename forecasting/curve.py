@@ -46,8 +46,10 @@ class LearningCurve:
         auc: The points, shape ``(S,)``, corrected for active selection.
         bias: What was subtracted from every point for it; 0 where all items were drawn at random.
         bias_se: Standard deviation of what is still unknown of it, common to all points.
-        se: Given errors of the points, independent of each other, shape ``(S,)``; None where points
-            share their items, which are then as exact as Hanley-McNeil says at the curve.
+        se: Given errors of the points, shape ``(S,)``; None where points share their items, which are
+            then as exact as Hanley-McNeil says at the curve.
+        shared: Whether points with given errors share their items too, so that they stray together;
+            otherwise they are independent of each other.
     """
 
     finding: str
@@ -60,6 +62,7 @@ class LearningCurve:
     bias: float = 0.0
     bias_se: float = 0.0
     se: Array | None = None
+    shared: bool = False
 
 
 def estimate_curves(

@@ -106,10 +106,10 @@ def fit_nls(curve: LearningCurve) -> Forecast:
         counts = curve.n_positive, curve.n_negative
         sd = INFLATION * math.sqrt(float(hanley_mcneil(shrink(float(curve.auc[-1]), *counts), *counts)))
         error: Array = np.full(len(curve.auc), sd)
-        shared = correlation(curve.sizes, curve.n)
     else:
         error = np.sqrt(curve.se**2 + FLOOR**2)
-        shared = np.eye(len(curve.auc))
+    together = curve.se is None or curve.shared
+    shared = correlation(curve.sizes, curve.n) if together else np.eye(len(curve.auc))
     fitted = _fit(curve, error)
 
     rng = np.random.default_rng(zlib.crc32(curve.finding.encode()) ^ zlib.crc32(curve.auc.tobytes()))

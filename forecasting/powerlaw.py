@@ -263,10 +263,10 @@ def log_likelihood_of(curve: LearningCurve, draws: Draws) -> Array:
     model = curve_auc(draws.theta, curve.effective)  # (S, P)
     if curve.se is None:
         variance = point_variance(model, curve.n_positive, curve.n_negative)
-        shape = np.linalg.inv(correlation(curve.sizes, curve.n))  # (P, P)
     else:
         variance = np.broadcast_to(np.square(curve.se) + FLOOR**2, model.shape)
-        shape = np.eye(len(curve.auc))
+    together = curve.se is None or curve.shared
+    shape = np.linalg.inv(correlation(curve.sizes, curve.n)) if together else np.eye(len(curve.auc))  # (P, P)
     sd = np.sqrt(variance)
     residual = (curve.auc - model) / sd  # (S, P)
     # Sigma = D R D + beta^2 1 1', so its inverse and determinant follow from those of R (Sherman-Morrison)

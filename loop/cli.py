@@ -433,6 +433,76 @@ def forecast(
 
 
 @main.command()
+@click.argument("curves", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--level",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="Level of the intervals.",
+)
+@click.option(
+    "--min-n",
+    "least_n",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Replay from this many labels on.",
+)
+@click.option(
+    "--max-replays",
+    "most_cuts",
+    type=click.IntRange(min=0),
+    default=500,
+    show_default=True,
+    help="Replay a random sample of this many; 0 = all.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the sample.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw error and coverage by method to this .png or .svg file.",
+)
+@spoken
+@as_json_option
+def backtest(
+    curves: Path,
+    level: float,
+    least_n: int,
+    most_cuts: int,
+    seed: int,
+    plot: Path | None,
+    as_json: bool,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Replay forecasts on learning curves whose end is known, beside least-squares fits.
+
+    A CSV with n, auc and optionally dataset, finding, repetition, positives, negatives, se. Findings of
+    one dataset are forecast together, datasets apart.
+
+    \b
+    Example:
+      loop backtest curves.csv --plot backtest.png
+    """
+    from loop.curvefile import backtest_file, draw_measures, require_picture
+    from loop.show import Progress
+    from loop.show_backtest import show_backtest
+
+    say(verbose, quiet)
+    if plot is not None:
+        require_picture(plot)
+    with Progress(visible=not (quiet or as_json)) as progress:
+        told = backtest_file(curves, level, least_n, most_cuts or None, seed, progress)
+    if plot is not None:
+        draw_measures(told, plot)
+    if as_json:
+        print_json(told.to_json())
+    elif not quiet:
+        show_backtest(told)
+
+
+@main.command()
 @click.option(
     "--features",
     required=True,

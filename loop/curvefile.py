@@ -1,8 +1,8 @@
-"""Fit a learning curve that somebody measured: a CSV in, a forecast and a picture out."""
+"""Learning curves that somebody measured: a CSV in, a forecast or a backtest and a picture out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from forecasting.auc import Array
+from forecasting.backtest import Backtest, Progress, run_backtest
 from forecasting.curve import LearningCurve, curve_from_points
 from forecasting.errors import BadCurve
 from forecasting.leastsquares import fit_nls
+from forecasting.measured import MeasuredCurve
+from forecasting.measures import Measure, measure
 from forecasting.plots import curve_info, draw_curves, save
+from forecasting.plots_backtest import draw_backtest
 from forecasting.powerlaw import Forecast, fit_bayes
 from forecasting.prior import PRIOR
 from loop.errors import BadInput
@@ -60,41 +65,55 @@ class FileForecast:
         return {"curves": as_json(self.told)}
 
 
+@dataclass(frozen=True, slots=True)
+class FileBacktest:
+    """How forecasts did on the curves of a file: every replay, and the measures by method and horizon."""
+
+    backtest: Backtest
+    measures: dict[str, dict[str, Measure]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Measures first, then every replay; labels needed are null where no limit is visible."""
+        return {"methods": as_json(self.measures), **as_json(self.backtest)}
+
+
 def read_curves(path: Path) -> list[LearningCurve]:
     """Read learning curves from a CSV with ``n,auc`` and optionally ``se,positives,negatives,finding``.
 
     Raises:
         BadInput: The file is no CSV, a column is missing, or a number is impossible.
     """
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read as CSV: {error}") from None
-    missing = [column for column in ("n", "auc") if column not in table]
-    if missing:
-        raise BadInput(
-            f"{path} has no column {' and '.join(missing)}; it has {', '.join(map(str, table))}. A curve needs n and auc."
-        )
-    groups = table.groupby("finding", sort=False) if "finding" in table else [("", table)]
     curves = []
-    for finding, rows in groups:
-        rows = rows.sort_values("n")
+    for named, rows in _groups(_read_table(path), ("finding",)):
         try:
-            given = {
-                name: rows[name].to_numpy(dtype=np.float64) if name in rows else None
-                for name in ("se", "positives", "negatives")
-            }
-            curves.append(
-                curve_from_points(
-                    rows["n"].to_numpy(dtype=np.float64),
-                    rows["auc"].to_numpy(dtype=np.float64),
-                    finding=str(finding),
-                    **given,
-                )
-            )
+            n, auc = _numbers(rows, "n"), _numbers(rows, "auc")
+            curves.append(curve_from_points(n, auc, *_optional(rows), finding=named["finding"]))
         except (BadCurve, ValueError) as error:
-            where = f"{path}, {finding!s}" if finding else str(path)
-            raise BadInput(f"{where}: {error}") from None
+            raise BadInput(f"{_where(path, named)}: {error}") from None
+    return curves
+
+
+def read_measured(path: Path) -> list[MeasuredCurve]:
+    """Read measured curves from a CSV with ``n,auc`` and optionally ``dataset,finding,repetition,positives,negatives,se``.
+
+    Raises:
+        BadInput: As `read_curves`, or one curve has two points at the same size.
+    """
+    curves = []
+    for named, rows in _groups(_read_table(path), ("dataset", "finding", "repetition")):
+        try:
+            n, auc = _numbers(rows, "n"), _numbers(rows, "auc")
+            names = named["dataset"], named["finding"], named["repetition"]
+            curve = MeasuredCurve(*names, n, auc, *_optional(rows))
+            curve.until(np.inf)  # refuses what is no curve
+        except (BadCurve, ValueError) as error:
+            raise BadInput(f"{_where(path, named)}: {error}") from None
+        if twice := n[1:][np.diff(n) == 0].tolist():
+            raise BadInput(
+                f"{_where(path, named)} has two points at n = {twice[0]:g}; name repeated runs in a column repetition, "
+                "and different curves in a column finding or dataset."
+            )
+        curves.append(curve)
     return curves
 
 
@@ -131,10 +150,32 @@ def forecast_file(
     )
 
 
-def draw_forecast(told: FileForecast, path: Path) -> None:
-    """Draw the curves with their forecasts to a .png or .svg file."""
+def backtest_file(
+    path: Path, level: float, least_n: int, most_cuts: int | None, seed: int, progress: Progress | None = None
+) -> FileBacktest:
+    """Replay forecasts on every curve of a file and measure them; see `forecasting.backtest.run_backtest`."""
+    try:
+        backtest = run_backtest(read_measured(path), level, least_n, most_cuts, seed, progress=progress)
+    except BadCurve as error:
+        raise BadInput(f"{path}: {error}") from None
+    return FileBacktest(backtest, measure(backtest))
+
+
+def require_picture(path: Path) -> None:
+    """Refuse a picture that is neither .png nor .svg, before anything is computed."""
     if path.suffix.lower() not in (".png", ".svg"):
         raise BadInput(f"--plot {path}: the picture must end in .png or .svg.")
+
+
+def draw_measures(told: FileBacktest, path: Path) -> None:
+    """Draw error and coverage of every method to a .png or .svg file."""
+    require_picture(path)
+    save(draw_backtest(told.measures, told.backtest.level), path)
+
+
+def draw_forecast(told: FileForecast, path: Path) -> None:
+    """Draw the curves with their forecasts to a .png or .svg file."""
+    require_picture(path)
     infos = [
         curve_info(curve, forecast, told_curve.target)
         for curve, forecast, told_curve in zip(told.curves, told.forecasts, told.told, strict=True)
@@ -160,3 +201,46 @@ def _tell(forecast: Forecast, at: Sequence[int], target: float | None, level: fl
         labels_level=None if needed is None else needed.level,
         tail={"a": tail.a, "b": tail.b, "c": tail.c},
     )
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read as CSV: {error}") from None
+    missing = [column for column in ("n", "auc") if column not in table]
+    if missing:
+        raise BadInput(
+            f"{path} has no column {' and '.join(missing)}; it has {', '.join(map(str, table))}. A curve needs n and auc."
+        )
+    return table
+
+
+def _groups(table: pd.DataFrame, names: Sequence[str]) -> list[tuple[dict[str, str], pd.DataFrame]]:
+    """Rows of each curve by rising n, with what its name columns say; empty where there is no such column."""
+    there = [name for name in names if name in table]
+    if not there:
+        return [(dict.fromkeys(names, ""), table.sort_values("n", kind="stable"))]
+    return [
+        (
+            dict.fromkeys(names, "") | dict(zip(there, map(str, values), strict=True)),
+            rows.sort_values("n", kind="stable"),
+        )
+        for values, rows in table.groupby(there, sort=False, dropna=False)
+    ]
+
+
+def _optional(rows: pd.DataFrame) -> tuple[Array | None, Array | None, Array | None]:
+    """What the file may say of each point: its error, the positives and the negatives behind it."""
+    se, positives, negatives = (
+        _numbers(rows, name) if name in rows else None for name in ("se", "positives", "negatives")
+    )
+    return se, positives, negatives
+
+
+def _numbers(rows: pd.DataFrame, name: str) -> Array:
+    return rows[name].to_numpy(dtype=np.float64)
+
+
+def _where(path: Path, named: Mapping[str, str]) -> str:
+    return ", ".join([str(path), *filter(None, named.values())])
