@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 import numpy as np
 from replays import Look, Replay, replay
-from rivals import RULES, rival_stops
+from rivals import RULES, fit_plain, rival_stops
 from worlds import WORLDS, World, half, simulated
 
 from forecasting.auc import hanley_mcneil
@@ -106,14 +106,16 @@ def judge(world: World, run: Replay) -> tuple[list[Told], list[Stopped]]:
                 }
                 for method, fit in _least_squares(curves[k]).items():
                     stops[f"{method} >= target"] = fit is not None and fit.auc(fit.n).mean >= target
+                stops["plain curve_fit >= target"] = _plain(curves[k], curves[k].n) >= target
                 for rule, stop in stops.items():
                     if stop and np.isfinite(now[k]):
                         said.setdefault((k, target, rule), (look.n, now[k]))
     for k, rule, n in rival_stops(
         run, [{k: c.auc[-1] for k, c in cs.items() if len(c.auc)} for cs in curves_of]
     ):
-        for target in TARGETS:
-            said.setdefault((k, target, rule), (n, run.truth(n)[k]))
+        true = run.truth(n)[k]
+        for target in TARGETS if np.isfinite(true) else ():
+            said.setdefault((k, target, rule), (n, true))
     return told, list(_collect(world, run, said))
 
 
@@ -142,6 +144,17 @@ def _least_squares(curve: LearningCurve) -> dict[str, Forecast | None]:
         return {"bounded curve_fit": None}
 
 
+def _plain(curve: LearningCurve, n: float) -> float:
+    """Plain curve_fit at `n` labels; where it does not converge, the last value."""
+    fitted = fit_plain(curve.sizes, curve.auc)
+    if fitted is None:
+        return float(curve.auc[-1]) if len(curve.auc) else float("nan")
+    a, b, c = fitted
+    with np.errstate(all="ignore"):
+        said = a - b * n**-c
+    return float(said) if np.isfinite(said) else float(curve.auc[-1])
+
+
 def _tell(run: Replay, look: Look, k: int, curve: LearningCurve, forecast: Forecast) -> Iterator[Told]:
     """What each method says: ours, bounded least squares, the last value."""
     now, ahead = run.truth(look.n)[k], run.truth(4 * look.n)[k]
@@ -156,10 +169,12 @@ def _tell(run: Replay, look: Look, k: int, curve: LearningCurve, forecast: Forec
             fit.auc(grows * fit.n).mean, far, _sd(here.low, here.high), _sd(there.low, there.high), se,
         )  # fmt: skip
     last = float(curve.auc[-1]) if len(curve.auc) else np.nan
+    plain = [_plain(curve, times * curve.n) for times in (1, 4, grows)]
     nan = float("nan")
-    yield Told(
-        "last value", look.n, scarce, last, nan, nan, now, last, nan, nan, ahead, last, far, nan, nan, se
-    )
+    for method, here_, there_, end in (("last value", last, last, last), ("plain curve_fit", *plain)):
+        yield Told(
+            method, look.n, scarce, here_, nan, nan, now, there_, nan, nan, ahead, end, far, nan, nan, se
+        )  # fmt: skip
 
 
 def _sd(low: float, high: float) -> float:

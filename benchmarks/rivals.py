@@ -31,7 +31,7 @@ What had to be adapted:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -91,14 +91,18 @@ def _small_change(auc: Array, rounds: int = 3, change: float = 0.01) -> bool:
     return len(auc) > rounds and bool((np.abs(np.diff(auc[-rounds - 1 :])) < change).all())
 
 
-_ON_POOL = {
+_Rule = Callable[[Array], bool]
+_ON_POOL: dict[str, _Rule] = {
     "small-text KappaAverage": _kappa_average,
     "small-text DeltaFScore": _delta_f_score,
     "small-text ClassificationChange": _classification_change,
     "small-text OverallUncertainty": _overall_uncertainty,
     "baal LowAverageUncertainty": _low_average_uncertainty,
 }
-_ON_AUC = {"baal EarlyStopping": _early_stopping, "AUC changed < .01 in 3 rounds": _small_change}
+_ON_AUC: dict[str, _Rule] = {
+    "baal EarlyStopping": _early_stopping,
+    "AUC changed < .01 in 3 rounds": _small_change,
+}
 
 RULES = (*_ON_POOL, *_ON_AUC)
 """Names of the rules."""

@@ -37,9 +37,7 @@ class World:
 
     def rows(self, keep: NDArray[np.bool_] | NDArray[np.intp], name: str | None = None) -> World:
         """The world of some of its images."""
-        return World(
-            name or self.name, self.findings, self.features[keep], self.y[keep], self.patients[keep]
-        )
+        return World(name or self.name, self.findings, self.features[keep], self.y[keep], self.patients[keep])
 
 
 def half(world: World, which: int) -> World:

@@ -234,6 +234,53 @@ def count_wins(y: Array, scores: Array) -> tuple[float, int]:
     return float(lower.sum()) / 2, len(positive) * len(negative)
 
 
+def place_items(y: Array, scores: Array) -> tuple[Array, Array]:
+    """By item, how many of the other class it is on the right side of (ties count half), and how many it met.
+
+    Args:
+        y: Labels, shape ``(n,)``, NaN not known.
+        scores: Shape ``(n,)``, NaN = no score.
+
+    Returns:
+        Two arrays ``(n,)``; 0 for items without label or score.
+    """
+    known = ~np.isnan(scores)
+    won, met = np.zeros(len(y)), np.zeros(len(y))
+    positive, negative = known & (y == 1), known & (y == 0)
+    for mine, other, sign in ((positive, negative, 1.0), (negative, positive, -1.0)):
+        theirs = np.sort(sign * scores[other])
+        lower = np.searchsorted(theirs, sign * scores[mine], "left")
+        won[mine] = (lower + np.searchsorted(theirs, sign * scores[mine], "right")) / 2
+        met[mine] = len(theirs)
+    return won, met
+
+
+def design_effect(y: Array, won: Array, met: Array, groups: NDArray[Any]) -> float:
+    """How many times the variance of an AUC is that of as many items of strangers; 1 if all are strangers.
+
+    Args:
+        y: Labels, shape ``(n,)``, NaN not known.
+        won: Pairs that each item won, shape ``(n,)``, as from `place_items`.
+        met: Pairs that it met, shape ``(n,)``.
+        groups: The patient of each item, shape ``(n,)``.
+
+    Returns:
+        The ratio of Obuchowski's variance to DeLong's, at least 1 and at most what copies would have.
+    """
+    there = met > 0
+    positive, negative = there & (y == 1), there & (y == 0)
+    if min(positive.sum(), negative.sum()) < 2:
+        return 1.0
+    above, below = won[positive] / met[positive], won[negative] / met[negative]
+    above, below = above - above.mean(), below - below.mean()
+    mine = groups[positive], groups[negative]
+    most = _most_alike(*mine)
+    single = above.var(ddof=1) / len(above) + below.var(ddof=1) / len(below)
+    if single <= 0 or min(len(np.unique(part)) for part in mine) < 2:
+        return most
+    return float(np.clip(_clustered_variance(above, below, *mine) / single, 1.0, most))
+
+
 def score_in_blocks(scorer: Scorer, masks: Mask, n_findings: int) -> Iterator[tuple[int, Array]]:
     """Call a scorer on as many masks at once as fit in `BLOCK_BYTES`; yield each mask's scores ``(n, K)``."""
     n_masks, n = masks.shape

@@ -14,22 +14,16 @@ from forecasting.auc import (
     Mask,
     Scorer,
     count_wins,
-    hanley_mcneil,
+    design_effect,
+    place_items,
     score_in_blocks,
-    shrink,
 )
 from forecasting.errors import BadCurve
 from forecasting.folds import assign_folds
-from forecasting.noise import KAPPA
+from forecasting.selection import difference_variance, shrink_bias
 
 SMALLEST_SHARE = 1 / 8
 """The smallest training size, as a share of the largest."""
-
-BIAS_SD = 0.04
-"""How far active selection moves a cross-fitted AUC, before looking: a standard deviation, in AUC."""
-
-BIAS_SHARED = 0.5
-"""Share of that variance which is common to the findings of one project."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +40,8 @@ class LearningCurve:
         auc: The points, shape ``(S,)``, corrected for active selection.
         bias: What was subtracted from every point for it; 0 where all items were drawn at random.
         bias_se: Standard deviation of what is still unknown of it, common to all points.
+        design_effect: How many items of one patient weigh as one: the variance of the points over that of
+            as many items of strangers; at least 1.
         se: Given errors of the points, shape ``(S,)``; None where points share their items, which are
             then as exact as Hanley-McNeil says at the curve.
         shared: Whether points with given errors share their items too, so that they stray together;
@@ -63,6 +59,12 @@ class LearningCurve:
     bias_se: float = 0.0
     se: Array | None = None
     shared: bool = False
+    design_effect: float = 1.0
+
+    @property
+    def independent(self) -> tuple[float, float]:
+        """Positives and negatives, as many as strangers would be that tell as much."""
+        return self.n_positive / self.design_effect, self.n_negative / self.design_effect
 
 
 def estimate_curves(
@@ -84,8 +86,11 @@ def estimate_curves(
     train on. Costs ``n_sizes * n_repeats`` fits, whatever the number of labels and findings.
 
     Items that a strategy chose bias the AUC, mostly downwards. The difference to the pairs of randomly
-    drawn items measures it, noisily; shrunk towards 0 and towards the other findings it is taken out of
-    every point, and what stays unknown is carried along as `LearningCurve.bias_se`.
+    drawn items measures it, noisily; shrunk towards 0 and towards the other findings (`forecasting.selection`) it is
+    taken out of every point, and what stays unknown is carried along as `LearningCurve.bias_se`.
+
+    Images of one patient are alike, so they tell less than as many strangers; how much less is measured on the
+    scores themselves, by patient (`LearningCurve.design_effect`).
 
     Args:
         findings: K names.
@@ -111,16 +116,22 @@ def estimate_curves(
     n_parts = len(held_out)
 
     shape = n_parts, n_sizes, n_findings
-    wins, pairs, random_wins, random_pairs = (np.zeros(shape) for _ in range(4))
+    wins, pairs = np.zeros(shape), np.zeros(shape)
+    random_wins, random_pairs = np.zeros(n_findings), np.zeros(n_findings)  # at the full training part
+    won, met = np.zeros(y.shape), np.zeros(y.shape)  # by each item there, (n, K)
     for index, scores in score_in_blocks(scorer, masks.reshape(-1, len(y)), n_findings):
         part, size = divmod(index, n_sizes)
         items = held_out[part]
         for k in range(n_findings):
             wins[part, size, k], pairs[part, size, k] = count_wins(y[items, k], scores[items, k])
-            if size == n_sizes - 1 and not drawn.all():
+            if size == n_sizes - 1:
+                placed = place_items(y[items, k], scores[items, k])
+                won[items, k] += placed[0]
+                met[items, k] += placed[1]
                 both = items & drawn
                 counted = count_wins(y[both, k], scores[both, k])
-                random_wins[part, size, k], random_pairs[part, size, k] = counted
+                random_wins[k] += counted[0]
+                random_pairs[k] += counted[1]
 
     flat = masks.reshape(-1, len(y)).astype(float)  # (B S, n)
     n1 = (flat @ (y == 1)).reshape(shape)  # positives in each training part
@@ -133,19 +144,15 @@ def estimate_curves(
     usable = (pairs > 0).sum(axis=0)  # (S, K) parts that tested a trained head
     stands = (usable > 0) & (2 * usable >= usable[-1])
 
-    counts = [(int((y[:, k] == 1).sum()), int((y[:, k] == 0).sum())) for k in range(n_findings)]
-    random_counts = [
-        (int((y[drawn, k] == 1).sum()), int((y[drawn, k] == 0).sum())) for k in range(n_findings)
-    ]
+    effect = [design_effect(y[:, k], won[:, k], met[:, k], groups) for k in range(n_findings)]
     bias: Array = np.zeros(n_findings)
     bias_se: Array = np.zeros(n_findings)
     if not drawn.all():
         delta, variance = np.zeros(n_findings), np.full(n_findings, np.inf)
-        for k in range(n_findings):
-            compared = random_pairs[:, -1, k].sum()
-            if compared:
-                delta[k] = auc[-1, k] - random_wins[:, -1, k].sum() / compared
-                variance[k] = _difference_variance(auc[-1, k], counts[k], random_counts[k])
+        for k in np.flatnonzero(random_pairs):
+            delta[k] = auc[-1, k] - random_wins[k] / random_pairs[k]
+            of_all, of_random = (_counts(part, effect[k]) for part in (y[:, k], y[drawn, k]))
+            variance[k] = difference_variance(auc[-1, k], of_all, of_random)
         bias, bias_se = shrink_bias(delta, variance)
 
     curves = []
@@ -155,34 +162,17 @@ def estimate_curves(
             LearningCurve(
                 finding=finding,
                 n=int(known[:, k].sum()),
-                n_positive=counts[k][0],
-                n_negative=counts[k][1],
+                n_positive=int((y[:, k] == 1).sum()),
+                n_negative=int((y[:, k] == 0).sum()),
                 sizes=mean_size[points, k],
                 effective=mean_effective[points, k],
                 auc=np.clip(auc[points, k] - bias[k], 0.0, 1.0),
                 bias=float(bias[k]),
                 bias_se=float(bias_se[k]),
+                design_effect=effect[k],
             )
         )
     return curves
-
-
-def shrink_bias(delta: Array, variance: Array) -> tuple[Array, Array]:
-    """Posterior mean and standard deviation of each finding's selection bias.
-
-    Biases are normal with standard deviation `BIAS_SD`, of which a share is common to all findings;
-    for one finding this is ``delta s^2 / (s^2 + v)``.
-
-    Args:
-        delta: AUC on all pairs less AUC on random pairs, shape ``(K,)``.
-        variance: Variance of `delta`, shape ``(K,)``; infinite where it could not be measured.
-    """
-    n_findings = len(delta)
-    prior = BIAS_SD**2 * (BIAS_SHARED + (1 - BIAS_SHARED) * np.eye(n_findings))  # (K, K)
-    seen = np.isfinite(variance)
-    gain = np.linalg.solve(prior[np.ix_(seen, seen)] + np.diag(variance[seen]), prior[seen])  # (seen, K)
-    posterior = prior - prior[:, seen] @ gain
-    return gain.T @ delta[seen], np.sqrt(np.clip(np.diag(posterior), 0.0, None))
 
 
 def curve_from_points(
@@ -261,6 +251,10 @@ def _nested_parts(
     return np.stack(held_out[:n_repeats]), np.stack(masks[:n_repeats])
 
 
+def _counts(y: Array, effect: float) -> tuple[float, float]:
+    return float((y == 1).sum()) / effect, float((y == 0).sum()) / effect
+
+
 def _growing(sizes: Array, stands: Mask) -> NDArray[np.intp]:
     """Points that stand and are at least 2 % larger than the one before."""
     points: list[int] = []
@@ -269,13 +263,6 @@ def _growing(sizes: Array, stands: Mask) -> NDArray[np.intp]:
             points.pop()  # two equal sets; the later one holds the full training part
         points.append(int(s))
     return np.array(points, dtype=np.intp)
-
-
-def _difference_variance(auc: float, counts: tuple[int, int], random_counts: tuple[int, int]) -> float:
-    """Variance of AUC on all pairs less AUC on random pairs: the random items are part of all."""
-    at = shrink(auc, *counts)
-    more = float(hanley_mcneil(at, *random_counts) - hanley_mcneil(at, *counts))
-    return KAPPA**2 * max(more, 0.0)
 
 
 def _refuse(bad: Mask, values: Array, name: str, fact: str) -> None:

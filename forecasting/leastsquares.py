@@ -103,7 +103,7 @@ def fit_nls(curve: LearningCurve) -> Forecast:
             "label more, or use the method bayes"
         )
     if curve.se is None:
-        counts = curve.n_positive, curve.n_negative
+        counts = curve.independent
         sd = INFLATION * math.sqrt(float(hanley_mcneil(shrink(float(curve.auc[-1]), *counts), *counts)))
         error: Array = np.full(len(curve.auc), sd)
     else:

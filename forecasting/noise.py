@@ -29,7 +29,7 @@ _JITTER_AT = np.log([2.0, 10.0, 40.0, 200.0])
 _JITTER = np.array([0.095, 0.066, 0.048, 0.029])
 
 
-def point_variance(auc: Array, n_positive: int, n_negative: int) -> Array:
+def point_variance(auc: Array, n_positive: float, n_negative: float) -> Array:
     """Variance of a cross-fitted point where the curve has the AUC `auc`, any shape."""
     grain = GRAIN / max(min(n_positive, n_negative), 1)
     return KAPPA**2 * hanley_mcneil(auc, n_positive, n_negative) + grain**2 + FLOOR**2

@@ -267,7 +267,7 @@ def save(figure: Figure, path: Path | str) -> None:
 def _point_sd(curve: LearningCurve) -> NDArray[np.float64]:
     if curve.se is not None:
         return curve.se
-    counts = curve.n_positive, curve.n_negative
+    counts = curve.independent
     at = np.array([shrink(float(auc), *counts) for auc in curve.auc])  # (S,)
     return np.sqrt(point_variance(at, *counts) + curve.bias_se**2)
 

@@ -262,7 +262,7 @@ def log_likelihood_of(curve: LearningCurve, draws: Draws) -> Array:
         return np.zeros(len(draws.theta))
     model = curve_auc(draws.theta, curve.effective)  # (S, P)
     if curve.se is None:
-        variance = point_variance(model, curve.n_positive, curve.n_negative)
+        variance = point_variance(model, *curve.independent)
     else:
         variance = np.broadcast_to(np.square(curve.se) + FLOOR**2, model.shape)
     together = curve.se is None or curve.shared

@@ -245,6 +245,7 @@ def report_finding(
         remedy=decision.remedy,
         price=decision.price,
         selection_bias_se=curve.bias_se if curve else None,
+        design_effect=curve.design_effect if curve else 1.0,
         curve=report_curve(curve) if curve else (),
     )
 

@@ -188,6 +188,7 @@ def read_curve(finding: str, told: FindingReport) -> LearningCurve | None:
         auc=np.array([point.auc for point in told.curve]),
         bias=told.selection_bias or 0.0,
         bias_se=told.selection_bias_se or 0.0,
+        design_effect=told.design_effect,
     )
 
 

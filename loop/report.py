@@ -153,6 +153,7 @@ class FindingReport:
     Attributes:
         selection_bias: What active selection did to the AUC of every point; taken out of it.
         selection_bias_se: Standard deviation of what is still unknown of it.
+        design_effect: How many images of one patient weigh as one in the error of the AUC; 1 = all are strangers.
         curve: Points of the learning curve, smallest first; what `loop prior fit` reads.
     """
 
@@ -172,6 +173,7 @@ class FindingReport:
     remedy: str
     price: str
     selection_bias_se: float | None = None
+    design_effect: float = 1.0
     curve: tuple[CurvePoint, ...] = ()
 
 
