@@ -80,7 +80,7 @@ class Evidence:
 
     Attributes:
         log_e: Log of the largest capital so far; 0 at the start.
-        threshold: Log capital that certifies, log(1 / alpha).
+        threshold: Log capital that certifies: log(1 / alpha), or more where findings share alpha (`forecasting.together`).
         n_positive: Positives staked on so far.
         n_negative: Negatives staked on so far.
         n_unknown: Random images of all rounds whose label is not known.

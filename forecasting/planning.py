@@ -66,7 +66,8 @@ class Plan:
         target: AUC to reach.
         tolerance: How far below the target the tested AUC lies.
         alpha: Error rate of all certificates together.
-        findings: Certificates that shall hold together; each is tested at ``alpha / findings`` (Bonferroni).
+        findings: Certificates that shall hold together; each is tested at ``alpha / findings`` (Bonferroni,
+            the most that Holm's correction asks).
         power: Probability of having the certificate after `Need.labels`, of each finding on its own.
         random_share: Share of every batch that comes from the random stream.
         batch: Images in a batch.

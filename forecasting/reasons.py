@@ -43,8 +43,11 @@ def say_certificate(evidence: Evidence, rules: Rules) -> str:
         if evidence.n_unknown
         else ""
     )
+    whose = (
+        "this finding alone" if rules.n_sharing == 1 else "all certified findings of this project together"
+    )
     return (
-        f"At {level_text(1 - rules.alpha)} confidence, however often one looked, a model of this project has an AUC above "
+        f"At {level_text(1 - rules.alpha)} confidence for {whose}, however often one looked, a model of this project has an AUC above "
         f"{auc_text(evidence.tested)} (target {auc_text(rules.target)} less the tolerance of "
         f"{auc_text(rules.tolerance)}) on images like the random stream's, by these readers' labels: "
         f"{counted(evidence.n_positive, 'positive')} and {counted(evidence.n_negative, 'negative')}, scored before "

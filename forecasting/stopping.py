@@ -22,7 +22,7 @@ from forecasting.reasons import (
     say_too_few,
     say_what_is_missing,
 )
-from forecasting.words import auc_text, counted, interval_text, listed, probability_text
+from forecasting.words import auc_text, counted, interval_text, level_text, listed, probability_text
 
 if TYPE_CHECKING:
     from forecasting.powerlaw import Forecast
@@ -51,13 +51,14 @@ class Rules:
 
     Attributes:
         target: AUC to reach.
-        alpha: Probability, at most, that a certificate is false.
+        alpha: Probability, at most, that a certificate is false; that any is, where findings share it.
         tolerance: How far below the target the certificate tests.
         p_stop: Probability of having reached the target from which it is likely.
         p_futile: Probability that the plateau reaches the target up to which it is out of reach.
         min_class: Positives, and negatives, below which nothing is forecast.
         min_stop: Positives, and negatives, below which nothing is likely and nothing out of reach.
         forecast_from: Labels from which on there is a forecast.
+        n_sharing: Findings that share alpha, this one included (`forecasting.together`).
     """
 
     target: float
@@ -68,6 +69,7 @@ class Rules:
     min_class: int = 5
     min_stop: int = 10
     forecast_from: int = 50
+    n_sharing: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,8 @@ def decide_project(
     n_pool_left: int,
     p_mean: float | None = None,
     p_stop: float = 0.97,
+    alpha: float = 0.05,
+    n_sharing: int = 1,
 ) -> ProjectDecision:
     """Decide whether the project goes on; the first that holds of reached, out of reach, budget, pool.
 
@@ -191,6 +195,8 @@ def decide_project(
         n_pool_left: Images that can still be asked.
         p_mean: P(mean AUC >= mean target) now; None if some finding has no forecast.
         p_stop: Probability from which the mean is likely reached.
+        alpha: Error rate of the certificates.
+        n_sharing: Findings that share it; 1 = it is that of each certificate.
 
     Raises:
         ValueError: No decisions, an unknown rule or evidence, or a name that is no finding.
@@ -201,6 +207,7 @@ def decide_project(
     unknown = [d.finding for d in under if d.verdict is Verdict.CANNOT_TELL]
     counts = (Verdict.CERTIFIED,) if evidence == "certified" else (Verdict.CERTIFIED, Verdict.LIKELY_REACHED)
     still_open = [d for d in under if d.verdict not in counts]
+    reached = _say_reached([d for d in under if d not in still_open], alpha, len(under), n_sharing)
     mean_is_likely = (
         rule == "mean" and evidence == "likely" and p_mean is not None and p_mean >= p_stop and not unknown
     )
@@ -212,26 +219,24 @@ def decide_project(
             "Train the final model on all labels. Some findings may lie below the mean: see each one's verdict.",
         )
     if not still_open:
-        return _stop(
-            _say_reached(under), "Train the final model on all labels and check it where it will be used."
-        )
+        return _stop(reached, "Train the final model on all labels and check it where it will be used.")
     # under "mean", what is reached could still pull the mean up: nothing is lost before every finding is
     lost = [d for d in (under if rule == "mean" else still_open) if d.verdict is not Verdict.OUT_OF_REACH]
     names = [d.finding for d in still_open]
     if not lost:
         return _stop(
-            f"Out of reach with this encoder: {listed(names)}. {_say_rest(under, still_open)}",
+            f"Out of reach with this encoder: {listed(names)}. {reached}",
             "Compare other encoders on the same labels, or lower these targets; no label is lost by either.",
         )
     if budget is not None and n_labels >= budget:
         return _stop(
             f"The budget of {counted(budget, 'label')} is spent. Still open: {_say_open(still_open)}. "
-            f"{_say_rest(under, still_open)}",
+            f"{reached}",
             "Raise the budget (each open finding tells how many more labels it needs), or accept the AUC of now.",
         )
     if n_pool_left <= 0:
         return _stop(
-            f"No image is left to ask. Still open: {_say_open(still_open)}. {_say_rest(under, still_open)}",
+            f"No image is left to ask. Still open: {_say_open(still_open)}. {reached}",
             "Add images of new patients, or accept the AUC of now.",
         )
     mean = ""
@@ -243,7 +248,7 @@ def decide_project(
     few = f" {listed(unknown)} cannot be judged before enough of both classes are known." if unknown else ""
     return ProjectDecision(
         ProjectVerdict.CONTINUE,
-        f"{mean}Open: {_say_open(still_open)}. {_say_rest(under, still_open)}".rstrip(),
+        f"{mean}Open: {_say_open(still_open)}. {reached}".rstrip(),
         f"Label the next batch.{few}",
     )
 
@@ -267,17 +272,21 @@ def _stop(reason: str, remedy: str) -> ProjectDecision:
     return ProjectDecision(ProjectVerdict.STOP, reason.rstrip(), remedy)
 
 
-def _say_reached(under: Sequence[Decision]) -> str:
-    certified = [d.finding for d in under if d.verdict is Verdict.CERTIFIED]
-    likely = [d.finding for d in under if d.verdict is Verdict.LIKELY_REACHED]
-    parts = [f"Certified, at the target less the tolerance: {listed(certified)}."] if certified else []
+def _say_reached(reached: Sequence[Decision], alpha: float, n_under: int, n_sharing: int) -> str:
+    certified = [d.finding for d in reached if d.verdict is Verdict.CERTIFIED]
+    likely = [d.finding for d in reached if d.verdict is Verdict.LIKELY_REACHED]
+    rate = f"an error rate of {level_text(alpha)}"
+    complete = len(certified) == n_under > 1  # a list fixed in advance needs no correction
+    if n_sharing > 1 or complete:
+        rate += " for all certified findings together"
+    elif n_under > 1:
+        rate += " for each on its own"
+    parts = []
+    if certified:
+        parts.append(f"Certified, at the target less the tolerance and {rate}: {listed(certified)}.")
     parts += [f"Likely reached by the forecast, not certified: {listed(likely)}."] if likely else []
     return " ".join(parts)
 
 
 def _say_open(still_open: Sequence[Decision]) -> str:
     return ", ".join(f"{d.finding} ({d.verdict})" for d in still_open)
-
-
-def _say_rest(under: Sequence[Decision], still_open: Sequence[Decision]) -> str:
-    return _say_reached([d for d in under if d not in still_open])

@@ -17,6 +17,7 @@ from forecasting.promises import promise_path
 from forecasting.reasons import say_score
 from forecasting.scorekeeping import Score, score_forecasts
 from forecasting.stopping import Decision, ProjectDecision, Rules, Verdict, decide_finding, decide_project
+from forecasting.together import certify_together, n_sharing
 from forecasting.widening import narrow_form, widen
 from loop.book import Book
 from loop.features import Features
@@ -119,10 +120,15 @@ def assess(
     score = score_forecasts(read_promises(history), take_looks(book, history), settings.forecast.level)
     forecasts = {name: widen(forecast, score.widening) for name, forecast in forecasts.items()}
 
-    evidence = {
-        name: weigh_evidence(book.asked[name], rules[name].target, rules[name].tolerance, rules[name].alpha)
-        for name in names
-    }
+    alpha, correction = settings.stop.alpha, settings.stop.correction
+    evidence = certify_together(
+        {
+            name: weigh_evidence(book.asked[name], rules[name].target, rules[name].tolerance, alpha)
+            for name in names
+        },
+        alpha,
+        correction,
+    )
     prices = {
         name: price(evidence[name], forecasts[name].auc(forecasts[name].n).mean, _prevalence(book, k))
         for k, name in enumerate(names)
@@ -150,6 +156,8 @@ def assess(
         settings.stop.budget,
         book.n_pool_left,
         p_mean=_prob_mean(forecasts, names, settings),
+        alpha=alpha,
+        n_sharing=n_sharing(len(names), correction),
     )
     return Assessment(
         probe=probe,
@@ -198,6 +206,7 @@ def rules_for(finding: str, settings: Settings) -> Rules:
         alpha=settings.stop.alpha,
         tolerance=settings.stop.tolerance,
         forecast_from=settings.forecast.from_labels,
+        n_sharing=n_sharing(len(settings.project.findings), settings.stop.correction),
     )
 
 

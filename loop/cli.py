@@ -324,7 +324,7 @@ def status(
     "--findings",
     type=click.IntRange(min=1),
     metavar="K",
-    help="Findings whose certificates shall hold together, each at alpha / K.  [default: 1]",
+    help="Findings whose certificates shall hold together, each at alpha / K: the most that Holm's correction asks.  [default: 1]",
 )
 @click.option(
     "--random-share",

@@ -10,6 +10,7 @@ from typing import Any
 from forecasting.planning import POWER, PREVALENCES, Plan, plan_certificate
 from forecasting.plots import save
 from forecasting.plots_plan import draw_plans, plan_info
+from forecasting.together import n_sharing
 from loop.errors import BadInput
 from loop.report import as_json
 from loop.sections import BatchSettings, StopSettings
@@ -59,7 +60,7 @@ def plan_project(
         target: AUC to reach; else each finding's.
         tolerance: The certificate tests the target less this.
         alpha: Error rate of all certificates together.
-        findings: How many shall hold together; else those that count under the configuration's rule.
+        findings: How many shall hold together; else those that share alpha by the configuration's correction.
         random_share: Share of every batch from the random stream.
         batch: Images in a batch.
         power: Probability of having the certificate by then.
@@ -77,7 +78,7 @@ def plan_project(
     else:
         for name in _counting(settings):
             by_target.setdefault(settings.target_of(name) if target is None else target, []).append(name)
-    together = max(1, sum(map(len, by_target.values()))) if findings is None else findings
+    together = 1 if settings is None else n_sharing(len(settings.project.findings), stop.correction)
     plans = tuple(
         plan_certificate(
             each,
@@ -86,7 +87,7 @@ def plan_project(
             prevalences or PREVALENCES,
             margins or None,
             power=power,
-            findings=together,
+            findings=together if findings is None else findings,
             random_share=asks.random_share if random_share is None else random_share,
             batch=asks.size if batch is None else batch,
         )

@@ -113,7 +113,7 @@ class EvidenceReport:
     Attributes:
         tested: The AUC that is tested: target minus tolerance.
         log_e: Log of the largest capital so far.
-        needed: Log capital that certifies, log(1 / alpha).
+        needed: Log capital that certifies: log(m / alpha), where m findings share alpha.
         positives: Positives of the random stream used so far.
         negatives: Negatives used so far.
         unknown: Random images that were skipped or answered "cannot tell"; leaving out hard ones flatters.

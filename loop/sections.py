@@ -203,7 +203,11 @@ class StopSettings(Section):
         lt=0.3,
         description="the certificate tests the target less this; a smaller one costs more labels",
     )
-    alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the certificate")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the certificate; see correction")
+    correction: Literal["holm", "bonferroni", "none"] = Field(
+        "holm",
+        description="how findings share alpha: holm and bonferroni = it is the error rate of all certified findings together; none = of each on its own",
+    )
     budget: Annotated[int, Field(ge=2)] | None = Field(
         None, description="stop at this many labels at the latest", examples=[2000]
     )

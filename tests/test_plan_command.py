@@ -87,6 +87,19 @@ def test_a_configuration_gives_targets_share_and_number_of_findings_and_flags_wi
     assert (single["findings"], single["tolerance"]) == (1, 0.05)
 
 
+def test_a_plan_shares_alpha_as_the_configuration_does(tmp_path: Path) -> None:
+    """Among all findings that may be certified, not only those that the project waits for."""
+    shared = {}
+    for correction in ("holm", "bonferroni", "none"):
+        config = tmp_path / f"{correction}.toml"
+        config.write_text(
+            f'[project]\nfindings = ["a", "b", "c"]\n[stop]\nrule = ["a"]\ncorrection = "{correction}"\n'
+        )
+        (told,) = json.loads(plan("-c", config, *ONE, "--json").output)["plans"]
+        shared[correction] = (told["findings"], told["names"])
+    assert shared == {"holm": (3, ["a"]), "bonferroni": (3, ["a"]), "none": (1, ["a"])}
+
+
 @pytest.mark.parametrize("name", ["plan.png", "plan.svg"])
 def test_a_plan_can_be_drawn(tmp_path: Path, name: str) -> None:
     result = plan("--prevalence", "0.2", "--margin", "0.05", "--margin", "0.08", "--plot", tmp_path / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,8 +107,27 @@ def test_a_certificate_outranks_every_forecast() -> None:
     for forecast in (Told(p_now=0.99), Told(p_plateau=0.01), Told(), None):
         decision = decide(forecast, evidence=PROVEN, cost=Price(0.0, 0.0))
         assert decision.verdict is Verdict.CERTIFIED
-        assert "95 % confidence" in decision.reason
+        assert "95 % confidence for this finding alone" in decision.reason
         assert "above .850 (target .880 less the tolerance of .030)" in decision.reason
+
+
+def test_a_certificate_says_whose_error_rate_it_carries() -> None:
+    shared = decide(Told(), evidence=PROVEN, rules=replace(RULES, alpha=0.1, n_sharing=5))
+    assert "90 % confidence for all certified findings of this project together" in shared.reason
+
+
+def test_the_price_is_that_of_the_threshold_in_force() -> None:
+    """log(100) instead of log(20) is 1.5 times the evidence; both tolerances are asked the same."""
+    dearer = replace(NOTHING, threshold=math.log(100))
+    costs = [price(evidence, 0.92, 0.2) for evidence in (NOTHING, dearer)]
+    said = [
+        decide(Told(mean=0.92), evidence=e, cost=c).price
+        for e, c in zip((NOTHING, dearer), costs, strict=True)
+    ]
+    shares = [float(re.findall(r"down to (\d+) %", told)[0]) for told in said]
+    assert 1.3 < costs[1].labels / costs[0].labels < 1.7
+    assert f"{count_text(costs[1].positives)} more positives" in said[1]
+    assert shares[0] == pytest.approx(shares[1], abs=6)
 
 
 def test_images_left_out_are_told_with_the_certificate() -> None:
@@ -235,11 +255,30 @@ def test_reached_and_out_of_reach_are_different_stops() -> None:
     reached = decide_project(verdicts(a=LIKELY, b=CERTIFIED), "all", "likely", 100, None, 900)
     assert (
         reached.reason
-        == "Certified, at the target less the tolerance: b. Likely reached by the forecast, not certified: a."
+        == "Certified, at the target less the tolerance and an error rate of 5 % for each on its own: b. Likely reached by the forecast, not certified: a."
     )
     lost = decide_project(verdicts(a=LIKELY, b=LOST), "all", "likely", 100, None, 900)
     assert "Out of reach with this encoder: b" in lost.reason
     assert "encoders" in lost.remedy
+
+
+@pytest.mark.parametrize(
+    ("b", "n_sharing", "rule", "said"),
+    [
+        (KEEP, 1, "all", "10 % for each on its own: a."),
+        (KEEP, 2, "all", "10 % for all certified findings together: a."),
+        (CERTIFIED, 1, "all", "10 % for all certified findings together: a and b."),
+        (CERTIFIED, 2, "all", "10 % for all certified findings together: a and b."),
+        (KEEP, 1, ("a",), "10 %: a."),
+    ],
+)
+def test_a_list_of_the_certified_says_its_error_rate_and_a_full_one_needs_no_correction(
+    b: Verdict, n_sharing: int, rule: str | tuple[str, ...], said: str
+) -> None:
+    told = decide_project(
+        verdicts(a=CERTIFIED, b=b), rule, "certified", 9, None, 9, alpha=0.1, n_sharing=n_sharing
+    )
+    assert f"Certified, at the target less the tolerance and an error rate of {said}" in told.reason
 
 
 def test_only_the_named_findings_count() -> None:

@@ -312,6 +312,24 @@ def test_a_stopped_project_says_the_same_again_until_a_label_changes(world: Worl
         assert step(loop).labels.total == 49
 
 
+def test_findings_share_alpha_by_the_correction_and_a_changed_one_is_an_amendment(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world)
+        fold: dict[str, set[int]] = {}  # how much the capital must grow
+        for correction in ("holm", "bonferroni", "none"):
+            chosen = world.settings(stop=f'target = 0.9\ncorrection = "{correction}"')
+            told = rehearse(replace(loop, settings=chosen)).findings.values()
+            fold[correction] = {
+                round(np.exp(finding.evidence.needed)) for finding in told if finding.evidence
+            }
+        assert fold == {"holm": {20 * len(FINDINGS)}, "bonferroni": {20 * len(FINDINGS)}, "none": {20}}
+        amended = step(replace(loop, settings=chosen)).amendments
+        assert "stop.correction from holm to none" in amended[0]
+
+
 def test_a_rehearsal_changes_nothing(world: World) -> None:
     bench = Bench()
     with world.state() as state:
