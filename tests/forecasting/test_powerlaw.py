@@ -323,5 +323,5 @@ def test_the_shipped_prior_is_the_documented_one() -> None:
     plateau = fit_bayes([LearningCurve("a", 10, 0, 10, np.array([]), np.array([]), np.array([]))])[
         0
     ].plateau()
-    assert plateau.mean == pytest.approx(0.88, abs=0.02)
+    assert plateau.mean == pytest.approx(0.845, abs=0.01)  # around .885, skewed downwards
     assert plateau.low < 0.7
