@@ -21,8 +21,9 @@ from scipy.stats import chi2, qmc
 from forecasting.auc import Array
 
 N_DRAWS = 4096
-N_AIMED = 2048
+N_AIMED = 1024
 N_EFFECTS = 512
+NEGLIGIBLE = 1e-5  # share of the likeliest effect's weight below which an effect plays no part in `aim`
 _LOWEST, _HIGHEST = np.array([0.0, -4.0, -1.6]), np.array([3.3, 9.0, 1.0])
 _LARGEST_SIZE = 1e12  # stands for infinity
 
@@ -107,18 +108,26 @@ def aim(prior: Prior, seed: int, draws: Draws, weight: Array, siblings: Array) -
     away = draws.free - centre
     spread = 1.5 * (away.T * weight) @ away + 1e-3 * _within(prior)
     free, jitter, log_proposal = _student(centre, spread, 5.0, N_AIMED, seed)
-    density = log_density(free, draws.effects, prior) - log_proposal  # (G, S)
-    likelier = siblings @ np.exp(density - density.max())
+    believed = siblings > NEGLIGIBLE * siblings.max()  # (G,) most effects are ruled out by then
+    density = log_density(free, draws.effects[believed], prior) - log_proposal  # (g, S)
+    likelier = siblings[believed] @ np.exp(density - density.max())
     return Draws(free, np.clip(free, _LOWEST, _HIGHEST), jitter, likelier[None, :], draws.effects)
 
 
 def _student(centre: Array, scale: Array, dof: float, n: int, seed: int) -> tuple[Array, Array, Array]:
     """Sobol draws ``(n, 3)`` of t_dof(centre, scale), a normal beside each, and their log density but a constant."""
+    standard, jitter = _standard(dof, n, seed)
+    centred = standard @ np.linalg.cholesky(scale).T  # (n, 3)
+    distance = np.einsum("sj,sj->s", standard, standard)
+    return centre + centred, jitter, -0.5 * (dof + 3) * np.log1p(distance / dof)
+
+
+@lru_cache(maxsize=16)
+def _standard(dof: float, n: int, seed: int) -> tuple[Array, Array]:
+    """Sobol draws of t_dof(0, I), ``(n, 3)``, and a normal beside each, ``(n,)``."""
     uniform = np.clip(qmc.Sobol(5, seed=np.random.default_rng([seed, 0])).random(n), 1e-5, 1 - 1e-5)  # (n, 5)
     tail = np.sqrt(dof / chi2.ppf(uniform[:, 3], dof))  # (n,)
-    centred = ndtri(uniform[:, :3]) @ np.linalg.cholesky(scale).T * tail[:, None]  # (n, 3)
-    distance = np.einsum("si,ij,sj->s", centred, np.linalg.inv(scale), centred)
-    return centre + centred, ndtri(uniform[:, 4]), -0.5 * (dof + 3) * np.log1p(distance / dof)
+    return ndtri(uniform[:, :3]) * tail[:, None], ndtri(uniform[:, 4])
 
 
 def log_density(free: Array, effects: Array, prior: Prior) -> Array:
