@@ -1,7 +1,7 @@
 """Labelled worlds to replay: real chest X-rays from a folder given by the caller, and simulated ones.
 
-Each world is a project whose every label is known. `half` splits a world by patient, so that constants can be
-tuned on one part and figures reported on the other.
+Each world is a project whose every label is known. `half` splits a world by patient: one half is labelled, the truth is
+measured on the other.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class World:
         return World(name or self.name, self.findings, self.features[keep], self.y[keep], self.patients[keep])
 
 
-def half(world: World, which: int) -> World:
-    """One half of a world's patients: 0 to tune on, 1 to report on."""
+def half(world: World, which: int, draw: int = 20) -> World:
+    """One half of a world's patients; the halves of draw 20 are A and B."""
     names = np.unique(world.patients)
-    mine = np.random.default_rng(20).permutation(names)[which::2]
-    return world.rows(np.isin(world.patients, mine), f"{world.name} {'AB'[which]}")
+    mine = np.random.default_rng(draw).permutation(names)[which::2]
+    return world.rows(np.isin(world.patients, mine))
 
 
 def kermany(data: Path) -> World:

@@ -50,6 +50,7 @@ def forget_curves(project: Path) -> None:
     """Make the stored reports what a version wrote that did not store curves."""
     database = sqlite3.connect(project / "state.db")
     with database:
+        database.execute("drop trigger reports_no_update")  # that version had none
         for number, text in database.execute("select seq, report from reports").fetchall():
             report = json.loads(text)
             for told in report["findings"].values():
@@ -164,5 +165,5 @@ def test_a_project_forecasts_by_its_own_prior_and_a_change_of_it_is_an_amendment
     assert told.forecasts["Effusion"].plateau().mean > plain.forecasts["Effusion"].plateau().mean + 0.01
     with State.open(str(project / "state.db")) as state:
         first, second = state.amendments()
-    assert "forecast.prior from its default to p.toml (mean [1.3" in first
+    assert "forecast.prior from its default to p.toml (mean [1.2" in first
     assert "to p.toml (mean [2.5" in second

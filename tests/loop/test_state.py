@@ -436,7 +436,7 @@ class StateContract:
         state.amend({**first, "stop.target": 0.8, "stop.alpha": 0.1}, after(3600))
         assert state.amendments() == [
             "2026-03-01 12:00: stop.target from 0.9 to 0.8",
-            "2026-03-01 13:00: stop.alpha from None to 0.1",
+            "2026-03-01 13:00: stop.alpha from its default to 0.1",
         ]
         state.amend(first, AT)
         assert len(state.amendments()) == 3
