@@ -14,10 +14,9 @@ from forecasting.auc import (
     Mask,
     Scorer,
     count_wins,
-    design_effect,
-    place_items,
     score_in_blocks,
 )
+from forecasting.clusters import design_effect, place_items
 from forecasting.errors import BadCurve
 from forecasting.folds import assign_folds
 from forecasting.selection import difference_variance, shrink_bias

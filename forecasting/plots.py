@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -27,12 +26,22 @@ from forecasting.auc import shrink
 from forecasting.certificate import Evidence
 from forecasting.curve import LearningCurve
 from forecasting.noise import point_variance
+from forecasting.plots_style import (
+    BLUE,
+    GREY,
+    INK,
+    LIGHT,
+    SMALL,
+    TINY,
+    mark_goal,
+    mark_place,
+    quiet_axes,
+    white_figure,
+)
 from forecasting.powerlaw import Forecast, LabelRange
 from forecasting.words import auc_text, level_text, range_text
 
-BLUE, LIGHT, GREY, INK = "#1f5fa8", "#cfdcec", "#8a8a8a", "#1a1a1a"
 FARTHEST = 40  # times the labels of now: beyond it the axis ends, and a range goes on as an arrow
-SMALL, TINY = 8.0, 7.0  # points of type
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,32 +133,10 @@ def plot_curve(info: CurveInfo, ax: Axes) -> Axes:
         capsize=2,
         zorder=5,
     )
-    ax.axvline(info.n_now, color=GREY, linewidth=0.9, linestyle=":", zorder=3)
-    ax.annotate(
-        f"now {info.n_now:,}",
-        (info.n_now, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        fontsize=TINY,
-        color="#555555",
-    )
+    mark_place(info.n_now, f"now {info.n_now:,}", ax)
     _set_axes(info, ax)
     if info.target is not None:
-        ax.axhline(info.target, color=INK, linewidth=0.9, linestyle=(0, (6, 3)), zorder=3)
-        ax.annotate(
-            f"target\n{auc_text(info.target)}",
-            (1.0, info.target),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=TINY,
-            color=INK,
-            annotation_clip=False,
-        )
+        mark_goal(info.target, f"target\n{auc_text(info.target)}", ax)
     if info.needed is not None:
         _draw_needed(info.needed, ax)
     ax.set_title(
@@ -167,20 +154,10 @@ def plot_evidence(evidence: Evidence, ax: Axes) -> Axes:
     path = np.array([0.0, *evidence.path])
     ax.step(np.arange(len(path)), path, where="post", color=BLUE, linewidth=1.3, zorder=3)
     ax.axhline(0, color=GREY, linewidth=0.6, zorder=1)
-    ax.axhline(evidence.threshold, color=INK, linewidth=0.9, linestyle=(0, (6, 3)), zorder=2)
+    mark_goal(evidence.threshold, f"certifies\nx{math.exp(evidence.threshold):.0f}", ax)
     if evidence.certified:
         first = int(np.argmax(path >= evidence.threshold))
         ax.plot(first, path[first], "o", color=BLUE, markersize=5, markeredgecolor=INK, zorder=4)
-    ax.annotate(
-        f"certifies\nx{math.exp(evidence.threshold):.0f}",
-        (1.0, evidence.threshold),
-        xycoords=("axes fraction", "data"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=TINY,
-        annotation_clip=False,
-    )
     ax.set_xlim(0, max(len(path) - 1, 10))
     ax.set_ylim(min(path.min(), -0.5) - 0.3, max(path.max(), evidence.threshold) + 0.5)
     lowest, highest = (math.trunc(end / math.log(10)) for end in ax.get_ylim())
@@ -193,7 +170,7 @@ def plot_evidence(evidence: Evidence, ax: Axes) -> Axes:
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set_xlabel(f"random positives (AUC tested {auc_text(evidence.tested)})", fontsize=TINY)
     ax.set_ylabel("capital", fontsize=TINY)
-    _quiet(ax)
+    quiet_axes(ax)
     return ax
 
 
@@ -214,9 +191,7 @@ def draw_curves(
     legend_columns = 3 if n_columns < 3 else 6
     legend_rows = 6 // legend_columns
     height = panel * n_rows + (0.34 if title else 0.06) + 0.25 * legend_rows
-    figure = Figure(figsize=(width, height), dpi=160)
-    FigureCanvasAgg(figure)
-    figure.patch.set_facecolor("white")
+    figure = white_figure(width, height)
     grid = figure.add_gridspec(
         n_rows,
         n_columns,
@@ -302,7 +277,7 @@ def _set_axes(info: CurveInfo, ax: Axes) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("labels", fontsize=SMALL)
     ax.set_ylabel("AUC", fontsize=SMALL)
-    _quiet(ax)
+    quiet_axes(ax)
 
 
 def _draw_needed(needed: LabelRange, ax: Axes) -> None:
@@ -376,14 +351,3 @@ def _legend(info: CurveInfo) -> list[Any]:
 
 def _columns(n: int) -> int:
     return max(n, 1) if n <= 3 else 2 if n == 4 else 3 if n <= 6 else 4
-
-
-def _quiet(ax: Axes) -> None:
-    ax.tick_params(labelsize=TINY, length=3, width=0.6)
-    ax.tick_params(which="minor", length=1.8, width=0.4)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_linewidth(0.7)
-    ax.grid(axis="y", color="#e6e6e6", linewidth=0.5, zorder=0)
-    ax.set_axisbelow(True)

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from forecasting.backtest import HORIZONS, OURS
 from forecasting.measures import Measure
-from forecasting.plots import BLUE, GREY, INK, SMALL, TINY
+from forecasting.plots_style import BLUE, DASHED, GREY, INK, SMALL, TINY, white_figure
 from forecasting.words import auc_text, level_text
 
 ASKED = {"2x": "at 2x the labels", "4x": "at 4x", "16x": "at 16x", "last": "at the last size"}
@@ -28,8 +27,7 @@ def draw_backtest(measures: Mapping[str, Mapping[str, Measure]], level: float) -
     """
     horizons = [horizon for horizon in HORIZONS if horizon in measures[OURS]]
     width = 1.5 + 1.75 * len(horizons)
-    figure = Figure(figsize=(width, 4.6), dpi=160, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = white_figure(width, 4.6)
     panels = figure.subplots(
         2,
         len(horizons),
@@ -54,7 +52,7 @@ def draw_backtest(measures: Mapping[str, Mapping[str, Measure]], level: float) -
         plot_measure(
             measures, horizon, lambda m: m.covered, lambda m: auc_text(m.width, 2), cover, texts_at=1.12
         )
-        cover.axvline(level, color=INK, linewidth=0.9, linestyle=(0, (6, 3)), zorder=2)
+        cover.axvline(level, color=INK, linewidth=0.9, linestyle=DASHED, zorder=2)
         cover.set_xlim(0, 1.4)
         cover.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
         cover.set_xlabel("truth inside", fontsize=TINY)

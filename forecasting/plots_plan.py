@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from forecasting.planning import Plan
-from forecasting.plots import BLUE, GREY, INK, SMALL, TINY
+from forecasting.plots_style import BLUE, INK, SMALL, TINY, mark_place, quiet_axes, white_figure
 from forecasting.words import auc_text, level_text
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -80,18 +79,7 @@ def plot_plan(info: PlanInfo, ax: Axes) -> Axes:
     seen = info.labels[np.isfinite(info.labels)]
     low, high = (float(seen.min()), float(seen.max())) if len(seen) else (100.0, 10_000.0)
     ax.set_ylim(low / 1.6, high * 1.6)
-    ax.axvline(info.target, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
-    ax.annotate(
-        f"target {auc_text(info.target)}",
-        (info.target, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        fontsize=TINY,
-        color="#555555",
-    )
+    mark_place(info.target, f"target {auc_text(info.target)}", ax)
     _name_lines(info, ax)
     digits = 2 if np.allclose(100 * info.auc, np.round(100 * info.auc), atol=1e-6) else 3
     ax.set_xticks(info.auc, [auc_text(auc, digits) for auc in info.auc])
@@ -101,11 +89,7 @@ def plot_plan(info: PlanInfo, ax: Axes) -> Axes:
     unseen = "" if np.isfinite(info.labels).all() else " (no point: not in sight)"
     ax.set_xlabel(f"AUC the model has{unseen}", fontsize=SMALL)
     ax.set_ylabel("random images", fontsize=SMALL)
-    ax.tick_params(labelsize=TINY, length=3, width=0.6)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    ax.grid(axis="y", color="#e6e6e6", linewidth=0.5, zorder=0)
-    ax.set_axisbelow(True)
+    quiet_axes(ax)
     return ax
 
 
@@ -114,10 +98,7 @@ def draw_plans(infos: Sequence[PlanInfo]) -> Figure:
     n_columns = min(len(infos), 3)
     n_rows = math.ceil(len(infos) / n_columns)
     width, height = 4.3 * n_columns + 0.4, 3.7 * n_rows
-    spaced = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
-    figure = Figure(figsize=(width, height), dpi=160, layout=spaced)
-    FigureCanvasAgg(figure)
-    figure.patch.set_facecolor("white")
+    figure = white_figure(width, height, ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
     for place, info in enumerate(infos):
         ax = plot_plan(info, figure.add_subplot(n_rows, n_columns, place + 1))
         ax.set_title(

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
-from forecasting.certificate import Evidence, Price, price, weigh_evidence
+from forecasting.certificate import Evidence, price, weigh_evidence
 from forecasting.curve import LearningCurve, estimate_curves
 from forecasting.errors import NoFit
 from forecasting.leastsquares import fit_nls
 from forecasting.powerlaw import Forecast, fit_bayes, prob_mean_reached
-from forecasting.promises import promise_path
-from forecasting.reasons import say_score
 from forecasting.scorekeeping import Score, score_forecasts
-from forecasting.stopping import Decision, ProjectDecision, Rules, Verdict, decide_finding, decide_project
+from forecasting.stopping import Decision, ProjectDecision, Rules, decide_finding, decide_project
 from forecasting.together import certify_together, n_sharing
-from forecasting.widening import narrow_form, widen
+from forecasting.widening import widen
 from loop.book import Book
 from loop.features import Features
 from loop.history import read_promises, take_looks
 from loop.probe import Probe, Projection, fit_probe, make_scorer
-from loop.report import (
-    CurvePoint,
-    EvidenceReport,
-    FindingReport,
-    ForecastReport,
-    HorizonReport,
-    IntervalReport,
-    LabelsNeeded,
-    NextBatch,
-    PathReport,
-    ScoreReport,
-    StepReport,
-)
+from loop.report import FindingReport, StepReport
 from loop.settings import Settings
+from loop.telling import report_finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,151 +197,11 @@ def rules_for(finding: str, settings: Settings) -> Rules:
     )
 
 
-def report_finding(
-    book: Book,
-    k: int,
-    rules: Rules,
-    forecast: Forecast | None,
-    curve: LearningCurve | None,
-    evidence: Evidence,
-    cost: Price | None,
-    decision: Decision,
-    level: float,
-    next_size: int,
-) -> FindingReport:
-    """Put one finding's numbers and words side by side."""
-    y = book.y[:, k]
-    told = None
-    if forecast is not None:
-        n_next = next_size * float(np.mean(~np.isnan(y)))  # labels of this finding in the next batch
-        told = report_forecast(forecast, rules.target, level, book.median_look_s, n_next)
-    return FindingReport(
-        target=rules.target,
-        positives=int((y == 1).sum()),
-        negatives=int((y == 0).sum()),
-        unknown=int(np.isnan(y).sum()),
-        auc=told.now.mean if told else None,
-        auc_low=told.now.low if told else None,
-        auc_high=told.now.high if told else None,
-        auc_crossfit=float(curve.auc[-1]) if curve and len(curve.auc) else None,
-        selection_bias=curve.bias if curve else None,
-        forecast=told,
-        evidence=EvidenceReport(
-            tested=evidence.tested,
-            log_e=evidence.log_e,
-            needed=evidence.threshold,
-            positives=evidence.n_positive,
-            negatives=evidence.n_negative,
-            unknown=evidence.n_unknown,
-            price_positives=_finite(cost.positives) if cost else None,
-            price_labels=_finite(cost.labels) if cost else None,
-        ),
-        verdict=str(decision.verdict),
-        reason=decision.reason,
-        remedy=decision.remedy,
-        price=decision.price,
-        selection_bias_se=curve.bias_se if curve else None,
-        design_effect=curve.design_effect if curve else 1.0,
-        curve=report_curve(curve) if curve else (),
-    )
-
-
-def report_curve(curve: LearningCurve) -> tuple[CurvePoint, ...]:
-    """The points of a curve as plain values."""
-    points = zip(curve.sizes, curve.effective, curve.auc, strict=True)
-    return tuple(CurvePoint(float(n), float(m), float(auc)) for n, m, auc in points)
-
-
-def report_forecast(
-    forecast: Forecast, target: float, level: float, median_look_s: float | None, n_next: float = 0.0
-) -> ForecastReport:
-    """Look at a forecast from now: AUC now, at four times the labels, far out, labels until the target, next batch.
-
-    Beside them stands the promise in the form in which it will be scored.
-    """
-    fitted, widened = narrow_form(forecast)
-    now, ahead, plateau = (
-        IntervalReport(i.mean, i.low, i.high, i.level)
-        for i in (
-            forecast.auc(forecast.n, level),
-            forecast.auc(4 * forecast.n, level),
-            forecast.plateau(level),
-        )
-    )
-    total = forecast.labels_needed(target)
-    low, mid, high = (_to_go(n, forecast.n) for n in (total.low, total.median, total.high))
-    tail = forecast.tail()
-    return ForecastReport(
-        method=forecast.method,
-        now=now,
-        at_4x=ahead,
-        plateau=plateau,
-        p_reached=forecast.prob_reached(target),
-        p_reachable=forecast.prob_plateau(target),
-        labels_needed=LabelsNeeded(
-            low, mid, high, total.level, _hours(low, median_look_s), _hours(high, median_look_s)
-        ),
-        tail={"a": tail.a, "b": tail.b, "c": tail.c},
-        next_batch=_next_batch(forecast, target, level, n_next) if n_next > 0 else None,
-        path=tuple(PathReport(point.n, point.center, point.sd) for point in promise_path(fitted, level)),
-        widened=widened,
-    )
-
-
-def report_score(score: Score) -> ScoreReport | None:
-    """Put a score's numbers and words side by side; None before there is one."""
-    if not score.scored:
-        return None
-    return ScoreReport(
-        level=score.level,
-        scored=score.scored,
-        held=score.held,
-        coverage=score.coverage,
-        widening=score.widening,
-        said=say_score(score),
-        horizons=tuple(
-            HorizonReport(told.horizon, told.scored, told.held, told.error, told.error_se)
-            for told in score.horizons
-        ),
-    )
-
-
-def mean_gain(reports: Iterable[FindingReport]) -> float | None:
-    """AUC that the next batch is expected to bring, mean over the findings that keep labelling; None = nobody can say."""
-    gains = [
-        told.forecast.next_batch.gain.mean
-        for told in reports
-        if told.verdict == Verdict.KEEP_LABELLING and told.forecast and told.forecast.next_batch
-    ]
-    return float(np.mean(gains)) if gains else None
-
-
-def _next_batch(forecast: Forecast, target: float, level: float, n_next: float) -> NextBatch:
-    gain = forecast.gain(n_next, level)
-    return NextBatch(
-        labels=n_next,
-        gain=IntervalReport(gain.mean, gain.low, gain.high, gain.level),
-        p_reached=forecast.prob_reached(target, forecast.n + n_next),
-    )
-
-
 def _next_size(book: Book, settings: Settings) -> int:
     """Images that the next batch can hold."""
     budget = settings.stop.budget
     left = book.n_pool_left if budget is None else min(book.n_pool_left, budget - len(book.items))
     return max(0, min(settings.batch.size, left))
-
-
-def _to_go(total: float, n: int) -> float | None:
-    return max(total - n, 0.0) if np.isfinite(total) else None
-
-
-def _hours(labels: float | None, median_look_s: float | None) -> float | None:
-    return None if labels is None or median_look_s is None else labels * median_look_s / 3600
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _prevalence(book: Book, k: int) -> float:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from annotate.records import Pull, Receipt, Suggestion
-from loop.assess import Assessment, assess, mean_gain, report_score
+from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
 from loop.errors import BadInput
 from loop.features import Features
@@ -21,6 +21,7 @@ from loop.report import BatchReport, StepReport
 from loop.settings import Settings
 from loop.state import Round, State
 from loop.strategies import Pick, select_batch
+from loop.telling import mean_gain, report_score
 
 PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
 

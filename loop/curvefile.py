@@ -23,7 +23,8 @@ from forecasting.powerlaw import Forecast, fit_bayes
 from forecasting.prior import PRIOR
 from loop.errors import BadInput
 from loop.priorfile import read_prior
-from loop.report import IntervalReport, as_json
+from loop.report import IntervalReport, as_json, finite
+from loop.telling import report_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +162,13 @@ def backtest_file(
     return FileBacktest(backtest, measure(backtest))
 
 
-def require_picture(path: Path) -> None:
-    """Refuse a picture that is neither .png nor .svg, before anything is computed."""
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise BadInput(f"--plot {path}: the picture must end in .png or .svg.")
-
-
 def draw_measures(told: FileBacktest, path: Path) -> None:
     """Draw error and coverage of every method to a .png or .svg file."""
-    require_picture(path)
     save(draw_backtest(told.measures, told.backtest.level), path)
 
 
 def draw_forecast(told: FileForecast, path: Path) -> None:
     """Draw the curves with their forecasts to a .png or .svg file."""
-    require_picture(path)
     infos = [
         curve_info(curve, forecast, told_curve.target)
         for curve, forecast, told_curve in zip(told.curves, told.forecasts, told.told, strict=True)
@@ -185,19 +178,17 @@ def draw_forecast(told: FileForecast, path: Path) -> None:
 
 def _tell(forecast: Forecast, at: Sequence[int], target: float | None, level: float) -> CurveForecast:
     needed = None if target is None else forecast.labels_needed(target)
-    plateau = forecast.plateau(level)
     tail = forecast.tail()
-    ahead = {n: forecast.auc(n, level) for n in (at or (forecast.n, 4 * forecast.n))}
     return CurveForecast(
         finding=forecast.finding,
         method=forecast.method,
-        plateau=IntervalReport(plateau.mean, plateau.low, plateau.high, plateau.level),
-        at={n: IntervalReport(i.mean, i.low, i.high, i.level) for n, i in ahead.items()},
+        plateau=report_interval(forecast.plateau(level)),
+        at={n: report_interval(forecast.auc(n, level)) for n in (at or (forecast.n, 4 * forecast.n))},
         target=target,
         p_reachable=None if target is None else forecast.prob_plateau(target),
         labels_needed=None
         if needed is None
-        else tuple(n if np.isfinite(n) else None for n in (needed.low, needed.median, needed.high)),  # type: ignore[arg-type]
+        else (finite(needed.low), finite(needed.median), finite(needed.high)),
         labels_level=None if needed is None else needed.level,
         tail={"a": tail.a, "b": tail.b, "c": tail.c},
     )

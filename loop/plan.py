@@ -11,7 +11,6 @@ from forecasting.planning import POWER, PREVALENCES, Plan, plan_certificate
 from forecasting.plots import save
 from forecasting.plots_plan import draw_plans, plan_info
 from forecasting.together import n_sharing
-from loop.errors import BadInput
 from loop.report import as_json
 from loop.sections import BatchSettings, StopSettings
 from loop.settings import Settings
@@ -97,13 +96,7 @@ def plan_project(
 
 
 def draw_plan(told: ProjectPlan, path: Path) -> None:
-    """Draw the plans to a .png or .svg file.
-
-    Raises:
-        BadInput: Another suffix.
-    """
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise BadInput(f"--plot {path}: the picture must end in .png or .svg.")
+    """Draw the plans to a .png or .svg file."""
     save(draw_plans([plan_info(plan) for plan in told.plans]), path)
 
 

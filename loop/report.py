@@ -332,5 +332,9 @@ def as_json(value: Any) -> Any:
         return value
     if isinstance(value, int):
         return int(value)
-    number = float(value)
-    return number if math.isfinite(number) else None
+    return finite(value)
+
+
+def finite(value: float) -> float | None:
+    """A number as JSON can hold it: None for NaN and infinity."""
+    return float(value) if math.isfinite(value) else None

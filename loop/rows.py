@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from annotate.records import Label
 from loop.items import Item
+from loop.report import finite
 from loop.strategies import Pick
 
 Row = dict[str, Any]
@@ -104,7 +105,7 @@ def write_label(label: Label) -> Row:
         "lead_time_s": label.lead_time_s,
         "skipped": label.skipped,
         "ground_truth": label.ground_truth,
-        "answers": {name: _finite(value) for name, value in label.answers.items()},
+        "answers": {name: finite(value) for name, value in label.answers.items()},
         "problem": label.problem,
         "raw": label.raw,
     }
@@ -161,8 +162,8 @@ def write_picks(round_: Round) -> list[Row]:
             "strategy": pick.strategy,
             "reason": pick.reason,
             "inclusion_probability": float(pick.inclusion_probability),
-            "utility": _finite(pick.utility),
-            "scores": [_finite(score) for score in scores],
+            "utility": finite(pick.utility),
+            "scores": [finite(score) for score in scores],
         }
         for rank, (pick, scores) in enumerate(zip(round_.picks, round_.scores, strict=True), start=1)
     ]
@@ -187,10 +188,6 @@ def read_round(head: Any, rows: Sequence[Any]) -> Round:
         scores=scores.reshape(len(rows), len(findings)),  # (n_picks, K)
         bets=head.bets,
     )
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _number(value: float | None) -> float:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.padding import Padding
@@ -19,7 +17,6 @@ from rich.text import Text
 from forecasting.words import (
     NO_LIMIT,
     auc_text,
-    count_text,
     counted,
     gain_text,
     level_text,
@@ -29,8 +26,6 @@ from forecasting.words import (
 from loop.report import FindingReport, ForecastReport, IntervalReport, LabelCount, StepReport
 
 if TYPE_CHECKING:
-    from loop.curvefile import FileForecast
-    from loop.finished import PriorReport
     from loop.start import Started, Verified
     from loop.status import Status
 
@@ -53,6 +48,11 @@ def console(quiet: bool = False) -> Console:
         if found.is_terminal
         else Console(highlight=False, quiet=quiet, width=int(os.environ.get("COLUMNS", 110)))
     )
+
+
+def plain_table(title: str | None = None) -> Table:
+    """A table without lines, its title to the left."""
+    return Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
 
 
 class Progress:
@@ -189,7 +189,7 @@ def show_status(status: Status) -> None:
     ):
         if number:
             out.print(f"  {number:,} {what}")
-    table = Table(title="Labels by finding", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = plain_table("Labels by finding")
     for column in ("finding", "yes", "no", "of these random: yes", "no", "not known"):
         table.add_column(column, justify="left" if column == "finding" else "right")
     for name, held in status.findings.items():
@@ -200,7 +200,7 @@ def show_status(status: Status) -> None:
         )
     out.print(table)
     if status.history:
-        table = Table(title="History", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table = plain_table("History")
         for column in ("round", "at", "labels", "asked", "verdict"):
             table.add_column(column, justify="right" if column in ("round", "labels", "asked") else "left")
         names = list(status.history[-1].aucs)
@@ -224,153 +224,6 @@ def show_status(status: Status) -> None:
         out.print(Text(f"left out: {left_out}", style="yellow"))
 
 
-def show_forecast(told: FileForecast) -> None:
-    """The forecast of a curve file as a table."""
-    out = console()
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("finding")
-    for n in told.told[0].at:
-        table.add_column(f"AUC at {n:,}", justify="right")
-    table.add_column("plateau", justify="right")
-    with_target = told.told[0].target is not None
-    if with_target:
-        table.add_column(f"labels for {auc_cell(told.told[0].target)}", justify="right")
-        table.add_column("P(reachable)", justify="right")
-    table.add_column("AUC = a - b n^-c", justify="right")
-    for curve in told.told:
-        cells = [
-            curve.finding or "curve",
-            *(interval_cell(i) for i in curve.at.values()),
-            interval_cell(curve.plateau),
-        ]
-        if with_target and curve.labels_needed is not None and curve.p_reachable is not None:
-            cells += [needed_cell(curve.labels_needed[0], curve.labels_needed[2]), f"{curve.p_reachable:.2f}"]
-        a, b, c = (curve.tail[name] for name in "abc")
-        table.add_row(*cells, f"{a:.3f} - {b:.3g} n^-{c:.2f}")
-    out.print(table)
-    first = told.told[0]
-    line = f"Method {first.method}. AUC with its {first.plateau.level:.0%} interval."
-    if first.labels_level is not None:
-        line += f" Labels needed in total, as the {first.labels_level:.0%} range."
-    out.print(Text(line, style="dim"))
-
-
-def show_prior(told: PriorReport) -> None:
-    """What a prior believes, in words."""
-    out = console()
-    level = level_text(told.level)
-    out.print(f"Prior: {told.name}. Where it comes from: {told.comes_from}.")
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("of a finding, before any label")
-    table.add_column(f"mean ({level} interval)", justify="right")
-    for n, auc in told.auc_at.items():
-        table.add_row(f"AUC at {n:,} labels, one in ten positive", interval_cell(auc))
-    table.add_row("plateau, the AUC with labels without end", interval_cell(told.plateau))
-    out.print(table)
-    low, middle, high = (count_text(size) for size in told.half_way)
-    out.print(
-        f"Half-speed: a curve is half-way at an effective size n p (1 - p) of {middle} ({level}: {low} to {high}), p "
-        "the share of positives."
-    )
-    around, siblings = ("{} to {}".format(*map(auc_text, pair)) for pair in (told.projects, told.findings))
-    out.print(
-        f"Spread: two projects in three have their average plateau at {around}; two findings in three of an average "
-        f"project theirs at {siblings}."
-    )
-    for name, value in dataclasses.asdict(told.prior).items():
-        out.print(Text(f"  {name} = {value}", style="dim"))
-
-
-def show_simulation(run: Mapping[str, Any]) -> None:
-    """The rounds of a simulated project as a table."""
-    out = console()
-    images = run["images"]
-    out.print(
-        f"seed {run['seed']}: {images['pool']:,} images to ask, {images['test']:,} held apart to measure the true AUC"
-    )
-    names = list(run["rounds"][-1]["findings"])
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("labels", justify="right")
-    table.add_column("finding")
-    for column in ("positives", "AUC now", "true AUC", "labels needed", "P(reached)"):
-        table.add_column(column, justify="right")
-    table.add_column("verdict")
-    for round_ in run["rounds"]:
-        for row, name in enumerate(names):
-            told = round_["findings"][name]
-            ahead = told["forecast"]
-            needed = ahead and ahead["labels_needed"]
-            table.add_row(
-                f"{round_['labels']:,}" if row == 0 else "",
-                name,
-                str(told["positives"]),
-                auc_range_text(told),
-                auc_cell(told["true_auc"]),
-                "" if needed is None else needed_cell(needed["low"], needed["high"]),
-                "" if ahead is None else f"{ahead['p_reached']:.2f}",
-                verdict_text(told["verdict"]),
-            )
-    out.print(table)
-    out.print(Text.assemble((run["verdict"], COLOURS[run["verdict"]]), f": {run['reason']}"))
-    out.print()
-
-
-def show_simulations(summary: Mapping[str, Any]) -> None:
-    """Several seeds, summed up."""
-    out = console()
-    labels = summary["labels_at_stop"]
-    out.print(
-        f"{summary['seeds']} seeds: STOP after {labels['median']:,.0f} labels (median; {labels['low']:,} to {labels['high']:,})"
-    )
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in (
-        "finding",
-        "true AUC at stop",
-        "LIKELY said",
-        "of these false",
-        "CERTIFIED said",
-        "of these false",
-    ):
-        table.add_column(column, justify="left" if column == "finding" else "right")
-    for name, told in summary["findings"].items():
-        table.add_row(
-            name,
-            auc_cell(told["true_auc_at_stop"]),
-            *(str(told[key]) for key in ("likely", "likely_false", "certified", "certified_false")),
-        )
-    out.print(table)
-
-
-def show_demo(told: Mapping[str, Any], picture: Path) -> None:
-    """The rounds of a demo: what was forecast, and what was true."""
-    out = console()
-    names = list(told["rounds"][-1]["findings"])
-    table = Table(
-        title="\nFrom the first batch to STOP", title_justify="left", box=None, padding=(0, 2, 0, 0)
-    )
-    table.add_column("labels", justify="right")
-    for name in names:
-        table.add_column(f"{name}: AUC now", justify="right")
-        table.add_column("true AUC", justify="right")
-        table.add_column("verdict")
-    for round_ in told["rounds"]:
-        cells: list[str | Text] = [f"{round_['labels']:,}"]
-        for name in names:
-            found = round_["findings"][name]
-            cells += [auc_range_text(found), auc_cell(found["true_auc"]), verdict_text(found["verdict"])]
-        table.add_row(*cells)
-    out.print(table)
-    out.print(Text.assemble(verdict_text(told["verdict"]), f": {told['reason']} {told['remedy']}"))
-    out.print(f"Learning curves: {picture}")
-
-
-def auc_range_text(found: Mapping[str, Any]) -> str:
-    """`.871 (.83-.90)` of a finding's JSON; empty before the first forecast."""
-    if found["auc"] is None:
-        return ""
-    return f"{auc_text(found['auc'])} ({auc_text(found['auc_low'], 2)}-{auc_text(found['auc_high'], 2)})"
-
-
 def verdict_text(verdict: str) -> Text:
     """A verdict in its colour."""
     return Text(verdict, style=COLOURS.get(verdict, ""))
@@ -391,7 +244,7 @@ def show_verification(checked: Verified) -> None:
 
 def findings_table(findings: Mapping[str, FindingReport]) -> Table:
     """One row a finding: labels, AUC, forecast, target, labels needed, verdict."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = plain_table()
     table.add_column("finding")
     for column in ("yes", "no", "AUC now", "at 4x labels", "target", "more labels", "P"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -12,7 +12,7 @@ from forecasting.backtest import FEWEST_POINTS, OURS, Backtest
 from forecasting.measures import Measure
 from forecasting.words import auc_text, counted, level_text
 from loop.curvefile import FileBacktest
-from loop.show import console
+from loop.show import console, plain_table
 
 SOURCES = {
     "given": "the column se",
@@ -48,7 +48,7 @@ def show_backtest(told: FileBacktest) -> None:
 
 
 def _table(measures: Mapping[str, Mapping[str, Measure]], cell: Callable[[str, Measure], str]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = plain_table()
     table.add_column("method")
     for horizon, measure in measures[OURS].items():
         table.add_column(f"{horizon} ({measure.replays:,})", justify="right")

@@ -10,7 +10,7 @@ from rich.text import Text
 from forecasting.planning import Need, Plan
 from forecasting.words import auc_text, count_text, level_text, listed
 from loop.plan import ProjectPlan
-from loop.show import console
+from loop.show import console, plain_table
 
 
 def show_plan(told: ProjectPlan) -> None:
@@ -29,12 +29,9 @@ def show_plan(told: ProjectPlan) -> None:
 
 def plan_table(plan: Plan) -> Table:
     """Prevalence by AUC: random images, in brackets the positives among them, at two probabilities."""
-    table = Table(
-        title=f"Random images (positives among them) to certify an AUC above {auc_text(plan.tested)}: target "
+    table = plain_table(
+        f"Random images (positives among them) to certify an AUC above {auc_text(plan.tested)}: target "
         f"{auc_text(plan.target)} less the tolerance of {auc_text(plan.tolerance)}",
-        title_justify="left",
-        box=None,
-        padding=(0, 2, 0, 0),
     )
     rows: dict[float, list[Need]] = {}
     for need in plan.needs:

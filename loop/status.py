@@ -137,10 +137,8 @@ def draw_assessment(last: Assessment, settings: Settings, path: Path) -> None:
     """Draw learning curves and evidence to a .png or .svg file.
 
     Raises:
-        BadInput: Another suffix, or no finding has a curve yet.
+        BadInput: No finding has a curve yet.
     """
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise BadInput(f"{path}: a picture must end in .png or .svg.")
     infos = [
         curve_info(curve, last.forecasts.get(name), settings.target_of(name), settings.forecast.level)
         for name, curve in last.curves.items()

@@ -116,6 +116,16 @@ def test_a_forecast_can_be_drawn(curve: Path, tmp_path: Path) -> None:
     assert "plateau" in result.output
 
 
+@pytest.mark.parametrize("command", ["forecast", "status"])
+def test_a_picture_of_another_kind_is_refused_before_anything_is_computed(
+    command: str, curve: Path, config: Path
+) -> None:
+    source = {"forecast": (curve,), "status": ("-c", config)}[command]
+    result = run(command, *source, "--plot", "picture.pdf")
+    assert result.exit_code == 2
+    assert "--plot picture.pdf: the picture must end in .png or .svg." in result.output
+
+
 @pytest.mark.parametrize(
     ("text", "fact"),
     [

@@ -30,7 +30,8 @@ from loop.features import FeatureStore
 from loop.items import find_images, hash_images
 from loop.report import StepReport
 from loop.settings import Settings, load_settings
-from loop.show import Progress, console, show_demo, show_step
+from loop.show import Progress, console, show_step
+from loop.show_trials import show_demo
 from loop.simulate import draw_test, measure_probe, tell_round
 from loop.start import opened, start
 from loop.status import draw_assessment

@@ -11,10 +11,10 @@ from loop_world import World
 
 from forecasting.curve import curve_from_points
 from forecasting.powerlaw import fit_bayes
-from loop.assess import mean_gain, report_forecast
 from loop.controller import ask_first_batch, step
 from loop.report import StepReport
 from loop.show import next_text
+from loop.telling import mean_gain, report_forecast
 
 
 @pytest.fixture

@@ -1,0 +1,153 @@
+"""Commands that try the whole loop out without annotators: simulate, demo."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loop.cli_options import EXISTING_FILE, as_json_option, print_json, spoken, target_option
+
+finding_option = click.option(
+    "--finding",
+    "findings",
+    metavar="NAME",
+    multiple=True,
+    help="A finding; repeat for several. Default: every 0/1 column.",
+)
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Makes the run repeatable.")
+batch_option = partial(click.option, "--batch", type=click.IntRange(min=1), help="Labels a batch.")
+max_labels_option = partial(
+    click.option, "--max-labels", type=click.IntRange(min=1), help="Stop at this many labels at the latest."
+)
+
+
+@click.command()
+@click.option(
+    "--features",
+    required=True,
+    type=EXISTING_FILE,
+    help="An .npz with arrays feat (n, d) and name (n,).",
+)
+@click.option(
+    "--labels",
+    required=True,
+    type=EXISTING_FILE,
+    help="A CSV with a file or name column and one column a finding (1, 0 or empty).",
+)
+@click.option("--group", metavar="COLUMN", help="Column that names the patient.")
+@finding_option
+@target_option(type=float, default=0.85, show_default=True)
+@click.option(
+    "--strategy",
+    default="uncertainty",
+    show_default=True,
+    help="How the active half is chosen: random, uncertainty, margin, entropy.",
+)
+@click.option(
+    "--random-share",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of each batch from the random stream.",
+)
+@batch_option(default=50, show_default=True)
+@max_labels_option(default=800, show_default=True)
+@click.option(
+    "--evidence",
+    type=click.Choice(["likely", "certified"]),
+    default="likely",
+    show_default=True,
+    help="What counts as reached.",
+)
+@click.option(
+    "--rule",
+    type=click.Choice(["all", "mean"]),
+    default="all",
+    show_default=True,
+    help="Every finding must reach the target, or their mean AUC.",
+)
+@click.option(
+    "--test-fraction",
+    type=click.FloatRange(0, 0.9),
+    default=0.3,
+    show_default=True,
+    help="Share of patients never labelled, on which the true AUC is measured.",
+)
+@seed_option
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Repeat with this many seeds and sum up.",
+)
+@spoken
+@as_json_option
+def simulate(as_json: bool, quiet: bool, seed: int, seeds: int, **options: Any) -> None:
+    """Replay a labelled data set as if it were being annotated, without Label Studio or images.
+
+    \b
+    Example:
+      loop simulate --features features.npz --labels labels.csv --group patient --finding Effusion --target 0.85
+    """
+    from loop.show_trials import show_simulation, show_simulations
+    from loop.simulate import simulate_files, sum_up
+
+    runs = []
+    for each in range(seed, seed + seeds):
+        runs.append(simulate_files(seed=each, **options))
+        if not (as_json or quiet):
+            show_simulation(runs[-1])
+    if as_json:
+        print_json(runs[0] if seeds == 1 else {"runs": runs, "summary": sum_up(runs)})
+    elif seeds > 1 and not quiet:
+        show_simulations(sum_up(runs))
+
+
+@click.command()
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Real images instead of drawn phantoms.",
+)
+@click.option(
+    "--labels",
+    type=EXISTING_FILE,
+    help="Their labels: a CSV with file, optionally patient, and one column a finding.",
+)
+@finding_option
+@target_option(type=float)
+@batch_option()
+@max_labels_option()
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo-output"),
+    show_default=True,
+    help="Folder for the pictures and the project.",
+)
+@seed_option
+@click.option(
+    "--keep", is_flag=True, help="Leave Label Studio running at the end, and print its address and login."
+)
+@spoken
+@as_json_option
+def demo(quiet: bool, as_json: bool, **options: Any) -> None:
+    """Watch the whole loop run against a real, throwaway Label Studio until it says stop.
+
+    Installs Label Studio into an environment of its own (once, about 2 minutes), starts it on this machine
+    only, imports images, lets a scripted annotator label, steps until STOP, draws the learning curves.
+
+    \b
+    Example:
+      loop demo
+      loop demo --images folder --labels labels.csv --finding pneumonia --target 0.95
+    """
+    from loop.demo.run import run_demo
+
+    told = run_demo(quiet=quiet or as_json, **options)
+    if as_json:
+        print_json(told)

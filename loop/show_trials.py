@@ -1,0 +1,99 @@
+"""What `loop simulate` and `loop demo` print: what was forecast, beside what was true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from loop.report import IntervalReport
+from loop.show import COLOURS, auc_cell, console, interval_cell, needed_cell, plain_table, verdict_text
+
+
+def show_simulation(run: Mapping[str, Any]) -> None:
+    """The rounds of a simulated project as a table."""
+    out = console()
+    images = run["images"]
+    out.print(
+        f"seed {run['seed']}: {images['pool']:,} images to ask, {images['test']:,} held apart to measure the true AUC"
+    )
+    names = list(run["rounds"][-1]["findings"])
+    table = plain_table()
+    table.add_column("labels", justify="right")
+    table.add_column("finding")
+    for column in ("positives", "AUC now", "true AUC", "labels needed", "P(reached)"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    for round_ in run["rounds"]:
+        for row, name in enumerate(names):
+            told = round_["findings"][name]
+            ahead = told["forecast"]
+            needed = ahead and ahead["labels_needed"]
+            table.add_row(
+                f"{round_['labels']:,}" if row == 0 else "",
+                name,
+                str(told["positives"]),
+                auc_range_text(told),
+                auc_cell(told["true_auc"]),
+                "" if needed is None else needed_cell(needed["low"], needed["high"]),
+                "" if ahead is None else f"{ahead['p_reached']:.2f}",
+                verdict_text(told["verdict"]),
+            )
+    out.print(table)
+    out.print(Text.assemble((run["verdict"], COLOURS[run["verdict"]]), f": {run['reason']}"))
+    out.print()
+
+
+def show_simulations(summary: Mapping[str, Any]) -> None:
+    """Several seeds, summed up."""
+    out = console()
+    labels = summary["labels_at_stop"]
+    out.print(
+        f"{summary['seeds']} seeds: STOP after {labels['median']:,.0f} labels (median; {labels['low']:,} to {labels['high']:,})"
+    )
+    table = plain_table()
+    for column in (
+        "finding",
+        "true AUC at stop",
+        "LIKELY said",
+        "of these false",
+        "CERTIFIED said",
+        "of these false",
+    ):
+        table.add_column(column, justify="left" if column == "finding" else "right")
+    for name, told in summary["findings"].items():
+        table.add_row(
+            name,
+            auc_cell(told["true_auc_at_stop"]),
+            *(str(told[key]) for key in ("likely", "likely_false", "certified", "certified_false")),
+        )
+    out.print(table)
+
+
+def show_demo(told: Mapping[str, Any], picture: Path) -> None:
+    """The rounds of a demo: what was forecast, and what was true."""
+    out = console()
+    names = list(told["rounds"][-1]["findings"])
+    table = plain_table("\nFrom the first batch to STOP")
+    table.add_column("labels", justify="right")
+    for name in names:
+        table.add_column(f"{name}: AUC now", justify="right")
+        table.add_column("true AUC", justify="right")
+        table.add_column("verdict")
+    for round_ in told["rounds"]:
+        cells: list[str | Text] = [f"{round_['labels']:,}"]
+        for name in names:
+            found = round_["findings"][name]
+            cells += [auc_range_text(found), auc_cell(found["true_auc"]), verdict_text(found["verdict"])]
+        table.add_row(*cells)
+    out.print(table)
+    out.print(Text.assemble(verdict_text(told["verdict"]), f": {told['reason']} {told['remedy']}"))
+    out.print(f"Learning curves: {picture}")
+
+
+def auc_range_text(found: Mapping[str, Any]) -> str:
+    """`.871 (.83-.90)` of a finding's JSON; empty before the first forecast."""
+    ahead = found["forecast"]
+    return "" if ahead is None else interval_cell(IntervalReport(**ahead["now"]))

@@ -1,0 +1,167 @@
+"""Results told as report records: numbers and words side by side, for people and files. Judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from forecasting.certificate import Evidence, Price
+from forecasting.curve import LearningCurve
+from forecasting.powerlaw import Forecast, Interval
+from forecasting.promises import promise_path
+from forecasting.reasons import say_score
+from forecasting.scorekeeping import Score
+from forecasting.stopping import Decision, Rules, Verdict
+from forecasting.widening import narrow_form
+from loop.book import Book
+from loop.report import (
+    CurvePoint,
+    EvidenceReport,
+    FindingReport,
+    ForecastReport,
+    HorizonReport,
+    IntervalReport,
+    LabelsNeeded,
+    NextBatch,
+    PathReport,
+    ScoreReport,
+    finite,
+)
+
+
+def report_finding(
+    book: Book,
+    k: int,
+    rules: Rules,
+    forecast: Forecast | None,
+    curve: LearningCurve | None,
+    evidence: Evidence,
+    cost: Price | None,
+    decision: Decision,
+    level: float,
+    next_size: int,
+) -> FindingReport:
+    """Put one finding's numbers and words side by side."""
+    y = book.y[:, k]
+    told = None
+    if forecast is not None:
+        n_next = next_size * float(np.mean(~np.isnan(y)))  # labels of this finding in the next batch
+        told = report_forecast(forecast, rules.target, level, book.median_look_s, n_next)
+    return FindingReport(
+        target=rules.target,
+        positives=int((y == 1).sum()),
+        negatives=int((y == 0).sum()),
+        unknown=int(np.isnan(y).sum()),
+        auc=told.now.mean if told else None,
+        auc_low=told.now.low if told else None,
+        auc_high=told.now.high if told else None,
+        auc_crossfit=float(curve.auc[-1]) if curve and len(curve.auc) else None,
+        selection_bias=curve.bias if curve else None,
+        forecast=told,
+        evidence=EvidenceReport(
+            tested=evidence.tested,
+            log_e=evidence.log_e,
+            needed=evidence.threshold,
+            positives=evidence.n_positive,
+            negatives=evidence.n_negative,
+            unknown=evidence.n_unknown,
+            price_positives=finite(cost.positives) if cost else None,
+            price_labels=finite(cost.labels) if cost else None,
+        ),
+        verdict=str(decision.verdict),
+        reason=decision.reason,
+        remedy=decision.remedy,
+        price=decision.price,
+        selection_bias_se=curve.bias_se if curve else None,
+        design_effect=curve.design_effect if curve else 1.0,
+        curve=report_curve(curve) if curve else (),
+    )
+
+
+def report_curve(curve: LearningCurve) -> tuple[CurvePoint, ...]:
+    """The points of a curve as plain values."""
+    points = zip(curve.sizes, curve.effective, curve.auc, strict=True)
+    return tuple(CurvePoint(float(n), float(m), float(auc)) for n, m, auc in points)
+
+
+def report_interval(interval: Interval) -> IntervalReport:
+    """An interval as plain values."""
+    return IntervalReport(interval.mean, interval.low, interval.high, interval.level)
+
+
+def report_forecast(
+    forecast: Forecast, target: float, level: float, median_look_s: float | None, n_next: float = 0.0
+) -> ForecastReport:
+    """Look at a forecast from now: AUC now, at four times the labels, far out, labels until the target, next batch.
+
+    Beside them stands the promise in the form in which it will be scored.
+    """
+    fitted, widened = narrow_form(forecast)
+    now, ahead, plateau = (
+        report_interval(i)
+        for i in (
+            forecast.auc(forecast.n, level),
+            forecast.auc(4 * forecast.n, level),
+            forecast.plateau(level),
+        )
+    )
+    total = forecast.labels_needed(target)
+    low, mid, high = (finite(max(n - forecast.n, 0.0)) for n in (total.low, total.median, total.high))
+    tail = forecast.tail()
+    return ForecastReport(
+        method=forecast.method,
+        now=now,
+        at_4x=ahead,
+        plateau=plateau,
+        p_reached=forecast.prob_reached(target),
+        p_reachable=forecast.prob_plateau(target),
+        labels_needed=LabelsNeeded(
+            low, mid, high, total.level, _hours(low, median_look_s), _hours(high, median_look_s)
+        ),
+        tail={"a": tail.a, "b": tail.b, "c": tail.c},
+        next_batch=_next_batch(forecast, target, level, n_next) if n_next > 0 else None,
+        path=tuple(PathReport(point.n, point.center, point.sd) for point in promise_path(fitted, level)),
+        widened=widened,
+    )
+
+
+def report_score(score: Score) -> ScoreReport | None:
+    """Put a score's numbers and words side by side; None before there is one."""
+    if not score.scored:
+        return None
+    return ScoreReport(
+        level=score.level,
+        scored=score.scored,
+        held=score.held,
+        coverage=score.coverage,
+        widening=score.widening,
+        said=say_score(score),
+        horizons=tuple(
+            HorizonReport(told.horizon, told.scored, told.held, told.error, told.error_se)
+            for told in score.horizons
+        ),
+    )
+
+
+def mean_gain(reports: Iterable[FindingReport]) -> float | None:
+    """AUC that the next batch is expected to bring, mean over the findings that keep labelling; None = nobody can say."""
+    gains = [
+        told.forecast.next_batch.gain.mean
+        for told in reports
+        if told.verdict == Verdict.KEEP_LABELLING and told.forecast and told.forecast.next_batch
+    ]
+    return float(np.mean(gains)) if gains else None
+
+
+def _next_batch(forecast: Forecast, target: float, level: float, n_next: float) -> NextBatch:
+    gain = forecast.gain(n_next, level)
+    return NextBatch(
+        labels=n_next,
+        gain=report_interval(gain),
+        p_reached=forecast.prob_reached(target, forecast.n + n_next),
+    )
+
+
+def _hours(labels: float | None, median_look_s: float | None) -> float | None:
+    return None if labels is None or median_look_s is None else labels * median_look_s / 3600
