@@ -1,7 +1,8 @@
 """How far the points of a learning curve stray from the curve, and a single model from the mean curve.
 
 The constants were measured on simulated worlds and on real chest X-rays (NIH ChestX-ray14, Kermany)
-with ridge probes: 20 nested subsamples, cross-fitted, against the AUC on a large test set.
+with ridge and logistic probes: 20 nested subsamples, cross-fitted, against the AUC on patients held apart. They are on
+the wide side of what was measured: 90 % intervals then cover about 90 % of truths that have a small error themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from forecasting.auc import Array, hanley_mcneil
 
-KAPPA = 1.2
+KAPPA = 1.3
 """Standard deviation of a point over the Hanley-McNeil error at the true AUC."""
 
 FLOOR = 0.004
@@ -26,7 +27,7 @@ LIKELIHOOD_DOF = 6.0
 
 _SAME, _DECAY = 0.96, 0.28
 _JITTER_AT = np.log([2.0, 10.0, 40.0, 200.0])
-_JITTER = np.array([0.095, 0.066, 0.048, 0.029])
+_JITTER = np.array([0.12, 0.09, 0.06, 0.04])
 
 
 def point_variance(auc: Array, n_positive: float, n_negative: float) -> Array:
@@ -52,7 +53,7 @@ def correlation(sizes: Array, n: float) -> Array:
 
 
 def model_jitter(effective: ArrayLike) -> Array:
-    """Standard deviation, on the probit scale, of one trained model around the mean curve.
+    """Standard deviation, on the probit scale, of one trained model around the mean curve, and of a curve around its family.
 
     Args:
         effective: Effective size m of its training set; infinite at the plateau.

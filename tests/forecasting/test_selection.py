@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from forecasting.auc import hanley_mcneil, shrink
+from forecasting.noise import KAPPA
 from forecasting.selection import SCALE_WEIGHTS, SCALES, SHARED, difference_variance, shrink_bias
 
 
@@ -74,6 +75,6 @@ def test_the_order_of_findings_changes_nothing() -> None:
 
 def test_the_variance_of_a_difference_is_that_of_a_part_and_its_whole() -> None:
     at = shrink(0.8, 40, 160)
-    expected = 1.2**2 * (hanley_mcneil(at, 20, 80) - hanley_mcneil(at, 40, 160))
+    expected = KAPPA**2 * (hanley_mcneil(at, 20, 80) - hanley_mcneil(at, 40, 160))
     assert difference_variance(0.8, (40, 160), (20, 80)) == pytest.approx(float(expected))
     assert difference_variance(0.8, (40, 160), (40, 160)) > 0  # all random: nothing to tell, but never exact
