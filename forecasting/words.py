@@ -17,6 +17,11 @@ def gain_text(gain: float) -> str:
     return f"about +{auc_text(gain)}" if gain >= 0.001 else "less than +.001"
 
 
+def signed_text(difference: float) -> str:
+    """`-.012`, `+.004`."""
+    return f"{'-' if difference < 0 else '+'}{auc_text(abs(difference))}"
+
+
 def interval_text(low: float, high: float, level: float) -> str:
     """`90 %: .83 to .90`."""
     return f"{level_text(level)}: {auc_text(low, 2)} to {auc_text(high, 2)}"

@@ -22,6 +22,7 @@ from forecasting.words import (
     level_text,
     probability_text,
     range_text,
+    signed_text,
 )
 from loop.report import FindingReport, ForecastReport, IntervalReport, LabelCount, StepReport
 
@@ -139,6 +140,7 @@ def show_step(report: StepReport) -> None:
                 )
             )
             for line in (
+                selection_text(told),
                 told.forecast and next_text(told.forecast),
                 told.forecast and hours_text(told.forecast),
                 told.price,
@@ -289,6 +291,16 @@ def needed_cell(low: float | None, high: float | None) -> str:
     """`90 to 520`, `at least 90` or `no limit visible`, from a range whose None means no limit."""
     text = range_text(math.inf if low is None else low, math.inf if high is None else high)
     return text.removesuffix(f", no upper {NO_LIMIT.removeprefix('no ')}")
+
+
+def selection_text(told: FindingReport) -> str:
+    """What active selection does to a finding's measured AUC; empty where nothing was selected, or it is not known."""
+    if told.selection_bias is None or not told.selection_bias_se:
+        return ""
+    return (
+        f"What was picked moves the measured AUC by {signed_text(told.selection_bias)} (give or take "
+        f"{auc_text(told.selection_bias_se)}); that is taken out, and what is not known of it widens the interval."
+    )
 
 
 def next_text(ahead: ForecastReport) -> str:
