@@ -80,11 +80,15 @@ def test_far_out_the_curve_is_the_reported_tail() -> None:
         assert tail.a - tail.b * n**-tail.c == pytest.approx(forecast.auc(n).mean, abs=0.01)
 
 
-def test_noise_model_is_that_of_the_reference() -> None:
+def test_noise_model_is_on_the_wide_side_of_what_was_measured() -> None:
+    """The prototype measured .095, .066, .048 and .029 on ridge probes at m = 2, 10, 40 and 200."""
     r = correlation(np.array([10.0, 20.0, 80.0]), 100)
     assert r[0, 1] == pytest.approx(0.96 * math.exp(-0.28 * math.log(2)))
     assert np.linalg.eigvalsh(r).min() > 0
-    np.testing.assert_allclose(model_jitter([2, 40, 1e5, np.inf]), [0.095, 0.048, 0.029, 0.029])
+    told = model_jitter([2, 10, 40, 200, np.inf])
+    assert (told >= [0.095, 0.066, 0.048, 0.029, 0.029]).all()
+    assert (np.diff(told) <= 0).all()
+    assert model_jitter([20])[0] == pytest.approx((told[1] + told[2]) / 2)  # linear in log m
 
 
 # ---------------------------------------------------------------- the posterior
