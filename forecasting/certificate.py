@@ -132,9 +132,9 @@ def weigh_evidence(
         ValueError: The tested AUC or alpha is not between 0 and 1, or a round's arrays do not fit.
     """
     tested = target - tolerance
-    if not 0 < tested < 1:
+    if not 0.5 - 1e-9 <= tested < 1:
         raise ValueError(
-            f"target {target} less tolerance {tolerance} is {tested}; it must lie between 0 and 1."
+            f"target {target} less tolerance {tolerance} is {tested}; it must lie between .5, which guessing has, and 1."
         )
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}; it must lie between 0 and 1.")

@@ -15,6 +15,9 @@ from forecasting.errors import TooFewLabels
 
 Array = NDArray[np.float64]
 
+FEW_PATIENTS = 10
+"""Patients of the rarer class at which a measured design effect counts as much as the largest possible one."""
+
 
 def place_items(y: Array, scores: Array) -> tuple[Array, Array]:
     """By item, how many of the other class it is on the right side of (ties count half), and how many it met.
@@ -47,7 +50,8 @@ def design_effect(y: Array, won: Array, met: Array, groups: NDArray[Any]) -> flo
         groups: The patient of each item, shape ``(n,)``.
 
     Returns:
-        The ratio of Obuchowski's variance to DeLong's, at least 1 and at most what copies would have.
+        The ratio of Obuchowski's variance to DeLong's, at least 1 and at most what copies would have. A ratio from few
+        patients of a class is noise, so it is drawn towards what copies would have, as by `FEW_PATIENTS` of them.
     """
     there = met > 0
     positive, negative = there & (y == 1), there & (y == 0)
@@ -60,7 +64,10 @@ def design_effect(y: Array, won: Array, met: Array, groups: NDArray[Any]) -> flo
     single = above.var(ddof=1) / len(above) + below.var(ddof=1) / len(below)
     if single <= 0 or min(len(np.unique(part)) for part in mine) < 2:
         return most
-    return float(np.clip(clustered_variance(above, below, *mine) / single, 1.0, most))
+    measured = float(np.clip(clustered_variance(above, below, *mine) / single, 1.0, most))
+    n_patients = min(len(np.unique(part)) for part in mine)
+    trust = n_patients / (n_patients + FEW_PATIENTS)
+    return trust * measured + (1 - trust) * most
 
 
 def clustered_variance(

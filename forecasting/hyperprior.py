@@ -103,7 +103,7 @@ def _draw_curve(curve: LearningCurve, wide: Prior) -> tuple[Array, Array]:
     for _ in range(3):
         if 1 / np.square(weight).sum() >= FEWEST_DRAWS:
             break
-        draws = aim(wide, 0, draws, weight, np.ones(1))
+        draws = aim(wide, 0, draws, weight, np.ones(1), np.ones(1))
         weight = _weigh(curve, draws)
     steps = (np.arange(N_CURVE) + 0.5) / N_CURVE
     chosen = np.searchsorted(np.cumsum(weight), steps).clip(max=len(weight) - 1)

@@ -52,6 +52,10 @@ class LeastSquaresForecast:
         fitted = float(_auc(self.fitted.a, self.fitted.b, self.fitted.c, n))
         return Interval(fitted, min(float(low), fitted), max(float(high), fitted), level)
 
+    def median(self, n: float) -> float:
+        """Median of the bootstrap with `n` labels."""
+        return float(np.median(self.joint_draws(n)))
+
     def gain(self, n_more: float, level: float = 0.9) -> Interval:
         """AUC that `n_more` labels add: the fitted curve's, bounds from the bootstrap."""
         values = self.joint_draws(self.n + n_more) - self.joint_draws()

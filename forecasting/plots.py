@@ -340,7 +340,7 @@ def _legend(info: CurveInfo) -> list[Any]:
         Line2D([], [], color=GREY, linewidth=0.9, linestyle=":", label="labels now"),
     ]
     if info.needed is not None:
-        said = f"labels needed, {level_text(info.needed.level)}"
+        said = f"labels at the target, {level_text(info.needed.level)}"
         handles.append(
             Line2D(
                 [], [], color=BLUE, linewidth=2.2, marker="|", markersize=8, markeredgewidth=1.8, label=said

@@ -82,6 +82,9 @@ class Forecast(Protocol):
     def auc(self, n: float, level: float = 0.9) -> Interval:
         """AUC of the probe trained on `n` labels."""
 
+    def median(self, n: float) -> float:
+        """AUC that `n` labels reach with probability one half."""
+
     def gain(self, n_more: float, level: float = 0.9) -> Interval:
         """AUC that `n_more` labels add to the mean curve; bounds are those of the difference."""
 
@@ -133,6 +136,10 @@ class BayesForecast:
         values = self._draws(n)
         low, high = _quantiles(values, self.weight, (0.5 - level / 2, 0.5 + level / 2))
         return Interval(float(self.weight @ values), low, high, level)
+
+    def median(self, n: float) -> float:
+        """AUC that `n` labels reach with probability one half."""
+        return _quantiles(self._draws(n), self.weight, (0.5,))[0]
 
     def gain(self, n_more: float, level: float = 0.9) -> Interval:
         """AUC that `n_more` labels add to the mean curve, draw by draw."""
@@ -216,13 +223,18 @@ def fit_bayes(curves: Sequence[LearningCurve], prior: Prior = PRIOR, seed: int =
         forecast = BayesForecast(
             curve.finding, curve.n, _balance(curve), draws, posterior[j], likelihood[j], effects
         )
-        forecasts.append(_sharpen(forecast, curve, effect / evidence[j], prior, seed))
+        forecasts.append(_sharpen(forecast, curve, effect, effect / evidence[j], prior, seed))
     return forecasts
 
 
 def prob_mean_reached(forecasts: Sequence[Forecast], target: float) -> float:
-    """P(mean AUC over findings >= target) with the labels there are now."""
-    mean = np.mean([forecast.joint_draws() for forecast in forecasts], axis=0)  # (N_JOINT,)
+    """P(mean AUC over findings >= target) with the labels there are now, as if all findings erred together.
+
+    They share images, readers and the bias of selection, and how closely they err together is not known; the spread
+    of the mean is then largest, so that above one half the probability is rather too small than too large.
+    """
+    draws = [np.sort(forecast.joint_draws()) for forecast in forecasts]  # each (N_JOINT,)
+    mean = np.mean(draws, axis=0)
     return float((mean >= target).mean())
 
 
@@ -236,13 +248,13 @@ def label_range(labels: Array, weight: Array, level: float) -> LabelRange:
 
 
 def _sharpen(
-    forecast: BayesForecast, curve: LearningCurve, siblings: Array, prior: Prior, seed: int
+    forecast: BayesForecast, curve: LearningCurve, effect: Array, siblings: Array, prior: Prior, seed: int
 ) -> BayesForecast:
     """Draw again, at most three times, while a posterior rests on fewer than `FEWEST_DRAWS` draws."""
     for _ in range(3):
         if 1 / np.square(forecast.weight).sum() >= FEWEST_DRAWS:
             break
-        draws = aim(prior, seed, forecast.draws, forecast.weight, siblings)
+        draws = aim(prior, seed, forecast.draws, forecast.weight, effect, siblings)
         log_likelihood = log_likelihood_of(curve, draws)
         likelihood = np.exp(log_likelihood - log_likelihood.max())
         weight = likelihood * draws.likelier[0]

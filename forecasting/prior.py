@@ -32,7 +32,7 @@ _LARGEST_SIZE = 1e12  # stands for infinity
 class Prior:
     """Where curves lie before any label, on the scale (z, ln k, ln c).
 
-    The shipped values are round numbers: a plateau around .885, half-way at an effective size of 20. They
+    The shipped values are round numbers: a median plateau of .885 (its mean is .846), half-way at an effective size of 20. They
     were chosen on simulated worlds and on halves of public chest X-rays (NIH ChestX-ray14, Kermany) and widened
     until forecasts covered there; moving the plateau by .2 moves the forecast error by less than .005.
 
@@ -46,7 +46,7 @@ class Prior:
 
     mean: tuple[float, float, float] = (1.2, 3.0, -0.15)
     between: tuple[float, float, float] = (0.35, 1.4, 0.2)
-    within: tuple[float, float, float] = (0.456, 1.043, 0.391)
+    within: tuple[float, float, float] = (0.55, 1.15, 0.391)
     correlation: float = -0.5
     dof: float = 4.0
 
@@ -91,7 +91,7 @@ def cover(prior: Prior, seed: int) -> Draws:
     return Draws(free, np.clip(free, _LOWEST, _HIGHEST), jitter, likelier, effects)
 
 
-def aim(prior: Prior, seed: int, draws: Draws, weight: Array, siblings: Array) -> Draws:
+def aim(prior: Prior, seed: int, draws: Draws, weight: Array, effect: Array, siblings: Array) -> Draws:
     """Draw again where a sharp posterior lies, so that it rests on many draws and not on a few.
 
     Args:
@@ -99,7 +99,8 @@ def aim(prior: Prior, seed: int, draws: Draws, weight: Array, siblings: Array) -
         seed: Scrambles the sequence.
         draws: Draws so far.
         weight: Their posterior weights, shape ``(S,)``.
-        siblings: Weight of each effect by the other findings, shape ``(G,)``.
+        effect: Posterior weight of each effect, shape ``(G,)``; those that are ruled out are left out.
+        siblings: Weight of each effect by the other findings alone, shape ``(G,)``.
 
     Returns:
         Draws with the effect averaged out: `Draws.likelier` has one row.
@@ -108,7 +109,7 @@ def aim(prior: Prior, seed: int, draws: Draws, weight: Array, siblings: Array) -
     away = draws.free - centre
     spread = 1.5 * (away.T * weight) @ away + 1e-3 * _within(prior)
     free, jitter, log_proposal = _student(centre, spread, 5.0, N_AIMED, seed)
-    believed = siblings > NEGLIGIBLE * siblings.max()  # (G,) most effects are ruled out by then
+    believed = effect > NEGLIGIBLE * effect.max()  # (G,)
     density = log_density(free, draws.effects[believed], prior) - log_proposal  # (g, S)
     likelier = siblings[believed] @ np.exp(density - density.max())
     return Draws(free, np.clip(free, _LOWEST, _HIGHEST), jitter, likelier[None, :], draws.effects)

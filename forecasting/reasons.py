@@ -46,8 +46,9 @@ def say_certificate(evidence: Evidence, rules: Rules) -> str:
     whose = (
         "this finding alone" if rules.n_sharing == 1 else "all certified findings of this project together"
     )
+    later = "" if rules.n_sharing == 1 else ", or will get,"
     return (
-        f"At {level_text(1 - rules.alpha)} confidence for {whose}, however often one looked, a model of this project has an AUC above "
+        f"At {level_text(1 - rules.alpha)} confidence for {whose}, however often one looked, a model of this project has{later} an AUC above "
         f"{auc_text(evidence.tested)} (target {auc_text(rules.target)} less the tolerance of "
         f"{auc_text(rules.tolerance)}) on images like the random stream's, by these readers' labels: "
         f"{counted(evidence.n_positive, 'positive')} and {counted(evidence.n_negative, 'negative')}, scored before "
@@ -92,14 +93,18 @@ def say_no_forecast_yet(n_positive: int, n_negative: int, rules: Rules) -> tuple
 def say_what_is_missing(
     p_now: float,
     p_plateau: float,
-    n_positive: int,
-    n_negative: int,
+    n_patients: tuple[int, int],
     n_random: tuple[int, int],
     rules: Rules,
 ) -> str:
-    """What stands between these probabilities and a stop, if it is the number of positives or negatives."""
-    kind, seen = ("positive", n_positive) if n_positive <= n_negative else ("negative", n_negative)
-    few = f"only {counted(seen, kind)} known, and {rules.min_stop} are needed before that counts."
+    """What stands between these probabilities and a stop, if it is the number of patients of a class."""
+    kind, seen = (
+        ("positive", n_patients[0]) if n_patients[0] <= n_patients[1] else ("negative", n_patients[1])
+    )
+    few = (
+        f"only {counted(seen, f'patient is known to be {kind}', f'patients are known to be {kind}')}, and "
+        f"{rules.min_stop} are needed before that counts."
+    )
     if seen >= rules.min_stop:
         few = (
             f"only {counted(n_random[0], 'positive')} and {counted(n_random[1], 'negative')} of the random stream, and "

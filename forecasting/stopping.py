@@ -101,13 +101,14 @@ def decide_finding(
     price: Price | None,
     rules: Rules,
     n_random: tuple[int, int] | None = None,
+    n_patients: tuple[int, int] | None = None,
 ) -> Decision:
     """Decide on one finding; the first that holds of the verdicts below.
 
     CANNOT TELL: fewer than ``min_class`` positives or negatives, whatever a certificate says; one that
     rests on labels since withdrawn says nothing. CERTIFIED: the certificate. LIKELY REACHED: P(AUC now >=
     target) >= ``p_stop``. OUT OF REACH: P(plateau >= target) <= ``p_futile``; these two need ``min_stop``
-    of each class, and ``min_class`` of each from the random stream: without them nobody knows what selection
+    patients of each class, and ``min_class`` of each from the random stream: without them nobody knows what selection
     does to the AUC. KEEP LABELLING: everything else.
 
     Args:
@@ -119,6 +120,7 @@ def decide_finding(
         price: What certifying still costs; None if nobody can say.
         rules: Target and levels.
         n_random: Positives and negatives of the random stream; None = all labels are random.
+        n_patients: Patients with positives, and with negatives; None = as many as there are positives and negatives.
     """
     cost = say_price(evidence, price, forecast, n_positive, n_negative, rules)
     if min(n_positive, n_negative) < rules.min_class:
@@ -139,7 +141,8 @@ def decide_finding(
 
     p_now, p_plateau = forecast.prob_reached(rules.target), forecast.prob_plateau(rules.target)
     n_random = (n_positive, n_negative) if n_random is None else n_random
-    enough = min(n_positive, n_negative) >= rules.min_stop and min(n_random) >= rules.min_class
+    n_patients = (n_positive, n_negative) if n_patients is None else n_patients
+    enough = min(n_patients) >= rules.min_stop and min(n_random) >= rules.min_class
     now = say_now(forecast, rules)
     if p_now >= rules.p_stop and enough:
         return Decision(
@@ -165,7 +168,7 @@ def decide_finding(
     return Decision(
         finding,
         Verdict.KEEP_LABELLING,
-        now + say_what_is_missing(p_now, p_plateau, n_positive, n_negative, n_random, rules),
+        now + say_what_is_missing(p_now, p_plateau, n_patients, n_random, rules),
         say_labels_needed(forecast, p_plateau, rules),
         cost,
     )

@@ -1,7 +1,7 @@
 """A forecast made more cautious: the same curve, its uncertainty stretched on the probit scale.
 
 When kept scores show that intervals were too narrow (`forecasting.scorekeeping`), every posterior is
-stretched around its mean by one factor: probit A' = m + factor (probit A - m), m = probit of the mean. Intervals
+stretched around its median by one factor: probit A' = m + factor (probit A - m), m = probit of the median. Intervals
 and every probability follow from that; the mean and the curve itself stay.
 """
 
@@ -47,10 +47,14 @@ class Widened:
         return self.forecast.n
 
     def auc(self, n: float, level: float = 0.9) -> Interval:
-        """The same mean; the distance of either bound from it, as probits, times the factor."""
+        """The same mean; the distance of either bound from the median, as probits, times the factor."""
         told = self.forecast.auc(n, level)
-        low, high = self._stretched(np.array([told.low, told.high]), told.mean, self.factor)
-        return Interval(told.mean, float(low), float(high), level)
+        low, high = self._stretched(np.array([told.low, told.high]), n, self.factor)
+        return Interval(told.mean, min(float(low), told.low), max(float(high), told.high), level)
+
+    def median(self, n: float) -> float:
+        """The same median."""
+        return self.forecast.median(n)
 
     def gain(self, n_more: float, level: float = 0.9) -> Interval:
         """The same mean gain; its bounds are those of the gain, `factor` times as far from it."""
@@ -65,8 +69,7 @@ class Widened:
     def prob_reached(self, target: float, n: float | None = None) -> float:
         """P(AUC >= target): the probability that the narrow forecast gives to a target less far from the mean."""
         n = self.n if n is None else n
-        mean = self.forecast.auc(n).mean
-        return self.forecast.prob_reached(float(self._stretched(target, mean, 1 / self.factor)), n)
+        return self.forecast.prob_reached(float(self._stretched(target, n, 1 / self.factor)), n)
 
     def prob_plateau(self, target: float) -> float:
         """P(plateau >= target)."""
@@ -85,10 +88,10 @@ class Widened:
     def joint_draws(self, n: float | None = None) -> Array:
         """The narrow forecast's draws, each moved away from the mean."""
         n = self.n if n is None else n
-        return self._stretched(self.forecast.joint_draws(n), self.forecast.auc(n).mean, self.factor)
+        return self._stretched(self.forecast.joint_draws(n), n, self.factor)
 
-    def _stretched(self, auc: Array | float, mean: float, factor: float) -> Array:
-        middle = ndtri(np.clip(mean, EDGE, 1 - EDGE))
+    def _stretched(self, auc: Array | float, n: float, factor: float) -> Array:
+        middle = ndtri(np.clip(self.median(n), EDGE, 1 - EDGE))  # a skewed posterior's mean may lie far off
         return np.asarray(ndtr(middle + factor * (ndtri(np.clip(auc, EDGE, 1 - EDGE)) - middle)))
 
 

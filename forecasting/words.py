@@ -53,9 +53,11 @@ def count_text(number: float) -> str:
 
 
 def range_text(low: float, high: float) -> str:
-    """`90 to 520`, `at least 90, no upper limit visible` or `no limit visible`."""
+    """`90 to 520`, `at least 90, no upper limit visible`, `not bounded yet` (0 to no limit) or `no limit visible`."""
     if math.isinf(low):
         return NO_LIMIT
+    if math.isinf(high) and low < 1:
+        return "not bounded yet"
     if math.isinf(high):
         return f"at least {count_text(low)}, no upper limit visible"
     low_text, high_text = count_text(low), count_text(high)

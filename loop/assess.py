@@ -131,6 +131,7 @@ def assess(
             prices.get(name),
             rules[name],
             n_random=(int((random[:, k] == 1).sum()), int((random[:, k] == 0).sum())),
+            n_patients=(_count_patients(book, k, 1), _count_patients(book, k, 0)),
         )
         for k, name in enumerate(names)
     }
@@ -175,6 +176,11 @@ def assess(
         },
         score=score,
     )
+
+
+def _count_patients(book: Book, k: int, value: int) -> int:
+    """Patients with a label of this value."""
+    return len(np.unique(book.patients[book.y[:, k] == value]))
 
 
 def _fit_nls(curves: Sequence[LearningCurve]) -> list[Forecast]:

@@ -16,6 +16,7 @@ from loop.cli_options import (
     level_option,
     plot_option,
     read_settings,
+    require_folder,
     spoken,
     target_option,
     tell,
@@ -211,6 +212,7 @@ def prior() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("prior.toml"),
     show_default=True,
+    callback=require_folder,
     help="The file to write.",
 )
 @force_option

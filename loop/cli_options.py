@@ -89,7 +89,7 @@ target_option = partial(click.option, "--target", help="The AUC to reach.")
 
 
 def plot_option(what: str) -> Decorator:
-    """The option --plot, which draws `what`; another suffix is refused before anything is computed."""
+    """The option --plot, which draws `what`; what cannot be written is refused before anything is computed."""
     return click.option(
         "--plot",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -103,6 +103,21 @@ def _require_picture(ctx: click.Context, option: click.Parameter, path: Path | N
 
     if path is not None and path.suffix.lower() not in (".png", ".svg"):
         raise BadInput(f"--plot {path}: the picture must end in .png or .svg.")
+    return require_folder(ctx, option, path)
+
+
+def require_folder(ctx: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file to write whose folder is not there, before anything is computed for it.
+
+    Raises:
+        BadInput: There is no such folder.
+    """
+    from loop.errors import BadInput
+
+    if path is not None and not path.parent.is_dir():
+        raise BadInput(
+            f"{option.opts[0]} {path}: there is no folder {path.parent}. Create it, or name another."
+        )
     return path
 
 

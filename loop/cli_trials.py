@@ -48,7 +48,7 @@ max_labels_option = partial(
 )
 @click.option(
     "--random-share",
-    type=click.FloatRange(0, 1),
+    type=click.FloatRange(0, 1, min_open=True),
     default=0.5,
     show_default=True,
     help="Share of each batch from the random stream.",

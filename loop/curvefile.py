@@ -13,7 +13,7 @@ import pandas as pd
 from forecasting.auc import Array
 from forecasting.backtest import Backtest, Progress, run_backtest
 from forecasting.curve import LearningCurve, curve_from_points
-from forecasting.errors import BadCurve
+from forecasting.errors import BadCurve, NoFit
 from forecasting.leastsquares import fit_nls
 from forecasting.measured import MeasuredCurve
 from forecasting.measures import Measure, measure
@@ -25,6 +25,9 @@ from loop.errors import BadInput
 from loop.priorfile import read_prior
 from loop.report import IntervalReport, as_json, finite
 from loop.telling import report_interval
+
+NEEDED, OPTIONAL = ("n", "auc"), ("se", "positives", "negatives")
+"""Columns of numbers: what a curve needs, and what it may say besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +58,23 @@ class CurveForecast:
 
 @dataclass(frozen=True, slots=True)
 class FileForecast:
-    """What a file of curves says, with what is needed to draw it."""
+    """What a file of curves says, with what is needed to draw it.
+
+    Attributes:
+        told: One a curve that could be fitted.
+        curves: All curves.
+        forecasts: Their forecasts; None where there is no fit.
+        unfitted: By finding, why there is none.
+    """
 
     told: tuple[CurveForecast, ...]
     curves: tuple[LearningCurve, ...]
-    forecasts: tuple[Forecast, ...]
+    forecasts: tuple[Forecast | None, ...]
+    unfitted: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """One object a finding."""
-        return {"curves": as_json(self.told)}
+        """One object a finding, and why others have none."""
+        return {"curves": as_json(self.told), "unfitted": dict(self.unfitted)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +93,14 @@ def read_curves(path: Path) -> list[LearningCurve]:
     """Read learning curves from a CSV with ``n,auc`` and optionally ``se,positives,negatives,finding``.
 
     Raises:
-        BadInput: The file is no CSV, a column is missing, or a number is impossible.
+        BadInput: The file is no CSV or has no rows, a column or a number is missing, or a number is impossible.
     """
     curves = []
     for named, rows in _groups(_read_table(path), ("finding",)):
         try:
             n, auc = _numbers(rows, "n"), _numbers(rows, "auc")
             curves.append(curve_from_points(n, auc, *_optional(rows), finding=named["finding"]))
-        except (BadCurve, ValueError) as error:
+        except BadCurve as error:
             raise BadInput(f"{_where(path, named)}: {error}") from None
     return curves
 
@@ -107,7 +118,7 @@ def read_measured(path: Path) -> list[MeasuredCurve]:
             names = named["dataset"], named["finding"], named["repetition"]
             curve = MeasuredCurve(*names, n, auc, *_optional(rows))
             curve.until(np.inf)  # refuses what is no curve
-        except (BadCurve, ValueError) as error:
+        except BadCurve as error:
             raise BadInput(f"{_where(path, named)}: {error}") from None
         if twice := n[1:][np.diff(n) == 0].tolist():
             raise BadInput(
@@ -126,7 +137,7 @@ def forecast_file(
     level: float,
     prior: Path | None = None,
 ) -> FileForecast:
-    """Fit every curve of a file and answer what was asked.
+    """Fit every curve of a file and answer what was asked; a curve that cannot be fitted is told as such.
 
     Args:
         path: The CSV.
@@ -137,17 +148,30 @@ def forecast_file(
         prior: A file that `loop prior fit` wrote; the shipped prior without one.
 
     Raises:
-        BadInput: A file cannot be read, or the method has no use for a prior.
+        BadInput: A file cannot be read, no curve can be fitted, or the method has no use for a prior.
     """
     if prior is not None and method != "bayes":
         raise BadInput(f"--prior {prior}: only --method bayes has a prior. Leave one of the two out.")
     curves = read_curves(path)
     believed = PRIOR if prior is None else read_prior(prior).prior
-    fitted = fit_bayes(curves, believed) if method == "bayes" else [fit_nls(curve) for curve in curves]
+    fitted: list[Forecast | None] = []
+    unfitted: dict[str, str] = {}
+    if method == "bayes":
+        fitted += fit_bayes(curves, believed)
+    else:
+        for curve in curves:
+            try:
+                fitted.append(fit_nls(curve))
+            except NoFit as error:
+                fitted.append(None)
+                unfitted[curve.finding] = str(error)
+    if len(unfitted) == len(curves):
+        raise BadInput(f"{path}, no fit: {'; '.join(unfitted.values())} (--method bayes).")
     return FileForecast(
-        told=tuple(_tell(forecast, at, target, level) for forecast in fitted),
+        told=tuple(_tell(forecast, at, target, level) for forecast in fitted if forecast is not None),
         curves=tuple(curves),
         forecasts=tuple(fitted),
+        unfitted=unfitted,
     )
 
 
@@ -169,11 +193,9 @@ def draw_measures(told: FileBacktest, path: Path) -> None:
 
 def draw_forecast(told: FileForecast, path: Path) -> None:
     """Draw the curves with their forecasts to a .png or .svg file."""
-    infos = [
-        curve_info(curve, forecast, told_curve.target)
-        for curve, forecast, told_curve in zip(told.curves, told.forecasts, told.told, strict=True)
-    ]
-    save(draw_curves(infos), path)
+    target = told.told[0].target
+    pairs = zip(told.curves, told.forecasts, strict=True)
+    save(draw_curves([curve_info(curve, forecast, target) for curve, forecast in pairs]), path)
 
 
 def _tell(forecast: Forecast, at: Sequence[int], target: float | None, level: float) -> CurveForecast:
@@ -199,11 +221,22 @@ def _read_table(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read as CSV: {error}") from None
-    missing = [column for column in ("n", "auc") if column not in table]
+    missing = [column for column in NEEDED if column not in table]
     if missing:
         raise BadInput(
             f"{path} has no column {' and '.join(missing)}; it has {', '.join(map(str, table))}. A curve needs n and auc."
         )
+    if table.empty:
+        raise BadInput(f"{path} has a header but no rows. Write one row a point.")
+    for column in [name for name in (*NEEDED, *OPTIONAL) if name in table]:
+        numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+        for row in np.flatnonzero(np.isnan(numbers))[:1]:
+            written = table[column].iloc[row]
+            raise BadInput(
+                f"{path}: row {row + 1} below the header has {'nothing' if pd.isna(written) else repr(written)} in column "
+                f"{column}. Write a number there."
+            )
+        table[column] = numbers
     return table
 
 
@@ -223,9 +256,7 @@ def _groups(table: pd.DataFrame, names: Sequence[str]) -> list[tuple[dict[str, s
 
 def _optional(rows: pd.DataFrame) -> tuple[Array | None, Array | None, Array | None]:
     """What the file may say of each point: its error, the positives and the negatives behind it."""
-    se, positives, negatives = (
-        _numbers(rows, name) if name in rows else None for name in ("se", "positives", "negatives")
-    )
+    se, positives, negatives = (_numbers(rows, name) if name in rows else None for name in OPTIONAL)
     return se, positives, negatives
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri, stdtrit
 
 from forecasting.auc import Array
 from forecasting.curve import LearningCurve
@@ -26,6 +26,9 @@ from loop.status import assess_again
 AHEAD, PREVALENCE = (50, 200, 800), 0.1
 """Where `tell_prior` says what AUC a prior expects: labels, and the share of positives among them."""
 
+MOST = 2 / 3
+"""Share of projects, and of findings, whose plateaus `tell_prior` brackets."""
+
 
 @dataclass(frozen=True, slots=True)
 class PriorReport:
@@ -37,8 +40,8 @@ class PriorReport:
         plateau: AUC of a finding with labels without end.
         half_way: Effective size ``n p (1 - p)`` at which a curve is half-way, as (low, median, high).
         auc_at: AUC by labels, with one positive in ten.
-        projects: Plateaus of average projects, one standard deviation to either side.
-        findings: Plateaus of the findings of an average project, likewise.
+        projects: Average plateaus of the middle two thirds of projects.
+        findings: Plateaus of the middle two thirds of the findings of an average project.
         level: Level of all intervals but the last two.
         prior: The hyperparameters themselves, on the scale (z, ln k, ln c).
     """
@@ -76,15 +79,19 @@ def tell_prior(fitted: FittedPrior | None, name: str = "shipped", level: float =
         return IntervalReport(float(np.average(auc, weights=weight)), low, high, level)
 
     low, middle, high = quantiles(draws.theta[:, 1])
-    plateau = prior.mean[0]
+    upper = 0.5 + MOST / 2
+    apart = prior.between[0] * float(ndtri(upper)), prior.within[0] * float(stdtrit(prior.dof, upper))
+    projects, findings = (
+        (float(ndtr(prior.mean[0] - reach)), float(ndtr(prior.mean[0] + reach))) for reach in apart
+    )
     return PriorReport(
         name=name,
         comes_from=SHIPPED_FROM if fitted is None else _origin(fitted.fitted_from),
         plateau=interval(np.inf),
         half_way=(float(np.exp(low)), float(np.exp(middle)), float(np.exp(high))),
         auc_at={n: interval(n * PREVALENCE * (1 - PREVALENCE)) for n in AHEAD},
-        projects=(float(ndtr(plateau - prior.between[0])), float(ndtr(plateau + prior.between[0]))),
-        findings=(float(ndtr(plateau - prior.within[0])), float(ndtr(plateau + prior.within[0]))),
+        projects=projects,
+        findings=findings,
         level=level,
         prior=prior,
     )

@@ -88,6 +88,17 @@ class Settings(Section):
             raise ValueError(f"[stop.target] has no line for {', '.join(missing)}. Give each finding one.")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_below_guessing_is_certified(self) -> Settings:
+        lowest = min(self.target_of(name) for name in self.project.findings)
+        if lowest - self.stop.tolerance < 0.5 - 1e-9:
+            raise ValueError(
+                f"[stop] tolerance = {self.stop.tolerance:g} makes the certificate test an AUC of "
+                f"{lowest - self.stop.tolerance:.3g}, and guessing has .5. With the target {lowest:g} take at most "
+                f"{lowest - 0.5:.3g}."
+            )
+        return self
+
     def target_of(self, finding: str) -> float:
         """The AUC that a finding must reach."""
         return self.stop.target[finding] if isinstance(self.stop.target, dict) else self.stop.target

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from loop.start import Started, Verified
     from loop.status import Status
 
+SURE = 1.645
+"""Standard errors to either side of a 90 % interval."""
+
 COLOURS = {
     "CERTIFIED": "bold green",
     "LIKELY REACHED": "green",
@@ -288,7 +291,7 @@ def interval_cell(interval: IntervalReport) -> str:
 
 
 def needed_cell(low: float | None, high: float | None) -> str:
-    """`90 to 520`, `at least 90` or `no limit visible`, from a range whose None means no limit."""
+    """`90 to 520`, `at least 90`, `not bounded yet` or `no limit visible`, from a range whose None means no limit."""
     text = range_text(math.inf if low is None else low, math.inf if high is None else high)
     return text.removesuffix(f", no upper {NO_LIMIT.removeprefix('no ')}")
 
@@ -297,9 +300,11 @@ def selection_text(told: FindingReport) -> str:
     """What active selection does to a finding's measured AUC; empty where nothing was selected, or it is not known."""
     if told.selection_bias is None or not told.selection_bias_se:
         return ""
+    reach = SURE * told.selection_bias_se
+    low, high = (signed_text(told.selection_bias + side) for side in (-reach, reach))
     return (
-        f"What was picked moves the measured AUC by {signed_text(told.selection_bias)} (give or take "
-        f"{auc_text(told.selection_bias_se)}); that is taken out, and what is not known of it widens the interval."
+        f"What was picked moves the measured AUC by {signed_text(told.selection_bias)} (90 %: {low} to {high}); that is "
+        "taken out, and what is not known of it widens the interval."
     )
 
 
@@ -319,7 +324,7 @@ def next_text(ahead: ForecastReport) -> str:
 def hours_text(ahead: ForecastReport) -> str:
     """What the labels needed mean in hours; empty without a history of times."""
     low, high = ahead.labels_needed.hours_low, ahead.labels_needed.hours_high
-    if low is None or (high is not None and high < 0.05):
+    if low is None or (low if high is None else high) < 0.05:
         return ""
     return (
         f"At the annotators' median pace: {low:.1f} hours or more"

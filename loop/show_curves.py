@@ -6,7 +6,7 @@ import dataclasses
 
 from rich.text import Text
 
-from forecasting.words import auc_text, count_text, level_text
+from forecasting.words import auc_text, count_text, level_text, probability_text
 from loop.curvefile import FileForecast
 from loop.finished import PriorReport
 from loop.show import auc_cell, console, interval_cell, needed_cell, plain_table
@@ -17,8 +17,9 @@ def show_forecast(told: FileForecast) -> None:
     out = console()
     table = plain_table()
     table.add_column("finding")
-    for n in told.told[0].at:
-        table.add_column(f"AUC at {n:,}", justify="right")
+    alike = len({tuple(curve.at) for curve in told.told}) == 1  # else each is told at its own labels
+    for column in (f"AUC at {n:,}" for n in told.told[0].at) if alike else ("AUC now", "AUC at 4x labels"):
+        table.add_column(column, justify="right")
     table.add_column("plateau", justify="right")
     with_target = told.told[0].target is not None
     if with_target:
@@ -32,14 +33,17 @@ def show_forecast(told: FileForecast) -> None:
             interval_cell(curve.plateau),
         ]
         if with_target and curve.labels_needed is not None and curve.p_reachable is not None:
-            cells += [needed_cell(curve.labels_needed[0], curve.labels_needed[2]), f"{curve.p_reachable:.2f}"]
+            needed = needed_cell(curve.labels_needed[0], curve.labels_needed[2])
+            cells += [needed, probability_text(curve.p_reachable)]
         a, b, c = (curve.tail[name] for name in "abc")
         table.add_row(*cells, f"{a:.3f} - {b:.3g} n^-{c:.2f}")
     out.print(table)
+    for reason in told.unfitted.values():
+        out.print(Text(f"no fit: {reason}", style="yellow"))
     first = told.told[0]
-    line = f"Method {first.method}. AUC with its {first.plateau.level:.0%} interval."
+    line = f"Method {first.method}. AUC with its {level_text(first.plateau.level)} interval."
     if first.labels_level is not None:
-        line += f" Labels needed in total, as the {first.labels_level:.0%} range."
+        line += f" Labels needed in total, as the {level_text(first.labels_level)} range."
     out.print(Text(line, style="dim"))
 
 
@@ -63,7 +67,7 @@ def show_prior(told: PriorReport) -> None:
     around, siblings = ("{} to {}".format(*map(auc_text, pair)) for pair in (told.projects, told.findings))
     out.print(
         f"Spread: two projects in three have their average plateau at {around}; two findings in three of an average "
-        f"project theirs at {siblings}."
+        f"project have theirs at {siblings}."
     )
     for name, value in dataclasses.asdict(told.prior).items():
         out.print(Text(f"  {name} = {value}", style="dim"))

@@ -91,7 +91,8 @@ def say_assumptions(told: ProjectPlan) -> list[str]:
             f"Error rate {level_text(plan.alpha)} for {plan.findings} findings together, so "
             f"{level_text(plan.alpha / plan.findings)} each (Bonferroni). That is the most the correction can ask: with Holm's, "
             "each certified finding makes the others' cheaper. The probability is each finding's own. One random image "
-            "answers all findings: the project needs the largest of its findings' numbers, not their sum."
+            "answers all findings: the project needs at least the largest of its findings' numbers, not their sum; that all "
+            f"have theirs by then is less likely than {level_text(plan.power)}."
         )
     return [
         *said,

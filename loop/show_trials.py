@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from forecasting.words import probability_text
 from loop.report import IntervalReport
 from loop.show import COLOURS, auc_cell, console, interval_cell, needed_cell, plain_table, verdict_text
 
@@ -38,7 +39,7 @@ def show_simulation(run: Mapping[str, Any]) -> None:
                 auc_range_text(told),
                 auc_cell(told["true_auc"]),
                 "" if needed is None else needed_cell(needed["low"], needed["high"]),
-                "" if ahead is None else f"{ahead['p_reached']:.2f}",
+                "" if ahead is None else probability_text(ahead["p_reached"]),
                 verdict_text(told["verdict"]),
             )
     out.print(table)

@@ -40,6 +40,7 @@ __all__ = ["PullCount", "Round", "State"]
 CHUNK = 5_000  # rows an insert
 IDS = 500  # ids a query
 DEFAULT = "its default"  # said of a setting that was left out
+FORMERLY = {"stop.correction": "none"}  # how a state was run that does not know the setting yet
 
 
 class State:
@@ -395,7 +396,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Each setting that differs, a table such as stop.target line by line."""
     told: list[str] = []
     for key in sorted({*before, *after}):
-        old, new = before.get(key, DEFAULT), after.get(key, DEFAULT)
+        old, new = before.get(key, FORMERLY.get(key, DEFAULT)), after.get(key, DEFAULT)
         if isinstance(old, dict) and isinstance(new, dict):
             told += [f"{key}.{change}" for change in _changes(old, new)]
         elif old != new:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from readme_blocks import commands
 
 from forecasting.prior import PRIOR
+from forecasting.words import probability_text
 from loop.cli import main
 from loop.priorfile import FittedPrior, Provenance, write_prior
 
@@ -126,13 +127,68 @@ def test_a_picture_of_another_kind_is_refused_before_anything_is_computed(
     assert "--plot picture.pdf: the picture must end in .png or .svg." in result.output
 
 
+@pytest.mark.parametrize("args", [("forecast", "{there}", "--plot"), ("prior", "fit", "none", "--out")])
+def test_a_file_in_a_folder_that_is_not_there_is_refused_before_anything_is_computed(
+    args: tuple[str, ...], curve: Path, tmp_path: Path
+) -> None:
+    curve.write_text("no curve")  # reading it would fail otherwise
+    result = run(*(arg.format(there=curve) for arg in args), tmp_path / "none" / "new.png")
+    assert result.exit_code == 2
+    assert f"there is no folder {tmp_path / 'none'}. Create it" in result.output
+
+
+def test_a_curve_that_least_squares_cannot_fit_is_told_and_the_others_go_on(
+    curve: Path, tmp_path: Path
+) -> None:
+    """The long one is forecast as it is alone; alone, the short one is refused."""
+    alone = json.loads(run("forecast", curve, "--method", "nls", "--json").output)["curves"][0]
+    header, *rows = curve.read_text().split()
+    long = [f"mass,{row}" for row in rows]
+    short = [f"effusion,{row}" for row in rows[:2]]
+    curve.write_text("\n".join([f"finding,{header}", *short, *long]) + "\n")
+    args = "forecast", curve, "--method", "nls", "--target", "0.9"
+    told = json.loads(run(*args, "--json").output)
+    assert list(told["unfitted"]) == ["effusion"]
+    assert [found["finding"] for found in told["curves"]] == ["mass"]
+    assert told["curves"][0]["plateau"]["mean"] == pytest.approx(alone["plateau"]["mean"])
+    drawn = run(*args, "--plot", tmp_path / "curves.png")
+    assert "no fit: effusion has 2 points" in drawn.output
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+    curve.write_text("\n".join([f"finding,{header}", *short]) + "\n")
+    refused = run(*args)
+    assert refused.exit_code == 2
+    assert "effusion has 2 points" in refused.output
+    assert "--method bayes" in refused.output
+
+
+def test_curves_of_unlike_length_do_not_share_a_column_of_labels(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    path.write_text("finding,n,auc\nmass,50,0.7\nmass,100,0.8\neffusion,50,0.7\neffusion,200,0.8\n")
+    shown = run("forecast", path).output
+    assert "AUC now" in shown
+    assert "AUC at 100" not in shown
+    assert "AUC at 100" in run("forecast", path, "--at", "100").output
+
+
+def test_a_probability_near_one_keeps_its_third_digit(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_text("n,auc,se\n" + "".join(f"{n},0.95,0.005\n" for n in (100, 200, 400, 800)))
+    p = json.loads(run("forecast", path, "--target", "0.9", "--json").output)["curves"][0]["p_reachable"]
+    assert p > 0.9
+    assert f" {probability_text(p)} " in run("forecast", path, "--target", "0.9").output
+
+
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
         ("n\n50\n", "auc"),
         ("n,auc\n50,1.3\n100,0.9\n", "1.3"),
         ("n,auc\n0,0.7\n100,0.9\n", "0"),
-        ("n,auc\nfifty,0.7\n", "fifty"),
+        ("n,auc\nfifty,0.7\n", "row 1 below the header has 'fifty' in column n. Write a number"),
+        ("n,auc\n100,0.8\n50,abc\n", "row 2 below the header has 'abc' in column auc. Write a number"),
+        ("n,auc,se\n50,0.7,0.1\n100,0.8,\n", "row 2 below the header has nothing in column se"),
+        ("n,auc\n50,0.7\n,0.8\n", "row 2 below the header has nothing in column n"),
+        ("n,auc\n", "has a header but no rows"),
         ("", "CSV"),
     ],
 )
@@ -141,7 +197,7 @@ def test_a_file_that_is_no_curve_is_refused_with_the_fact(tmp_path: Path, text: 
     path.write_text(text)
     result = run("forecast", path, "--target", "0.9")
     assert result.exit_code == 2
-    assert fact in result.output
+    assert fact in result.output.replace("\n", " ")
     assert "Traceback" not in result.output
 
 
@@ -273,6 +329,7 @@ def test_several_seeds_are_summed_up(archive: tuple[Path, Path]) -> None:
         ("--group", "person", "person"),
         ("--strategy", "guess", "guess"),
         ("--target", "1.5", "1.5"),
+        ("--random-share", "0", "0<x<=1"),
     ],
 )
 def test_a_simulation_refuses_what_is_not_there(

@@ -67,7 +67,10 @@ def test_several_findings_cost_more_each() -> None:
         for k in "15"
     )
     assert five > one
-    assert "1 % each (Bonferroni)" in plan(*ONE, "--findings", "5").output
+    text = " ".join(plan(*ONE, "--findings", "5").output.split())
+    assert "1 % each (Bonferroni)" in text
+    assert "at least the largest of its findings' numbers" in text
+    assert "that all have theirs by then is less likely than 80 %" in text
 
 
 def test_a_configuration_gives_targets_share_and_number_of_findings_and_flags_win() -> None:

@@ -305,7 +305,9 @@ def test_less_is_staked_on_fewer_pairs_and_never_everything() -> None:
 
 def test_nonsense_is_refused_by_name() -> None:
     one = np.ones(1)
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match="which guessing has"):
+        weigh_evidence([], 0.55, 0.25)  # a coin would be certified
+    with pytest.raises(ValueError, match=r"between \.5"):
         weigh_evidence([], 0.02)
     with pytest.raises(ValueError, match="alpha"):
         weigh_evidence([], 0.9, alpha=1.0)

@@ -152,7 +152,7 @@ def test_target_and_range_are_written_in_each_panel() -> None:
     texts = [text for text, _ in text_boxes(draw_curves(infos(3)))]
     assert texts.count("target\n.880") == 3
     assert sum(" to " in text or "at least" in text or "no limit" in text for text in texts) == 3
-    assert "labels needed, 80 %" in texts
+    assert "labels at the target, 80 %" in texts
     assert "90 % band" in texts
 
 

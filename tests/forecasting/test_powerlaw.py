@@ -329,3 +329,16 @@ def test_the_shipped_prior_is_the_documented_one() -> None:
     ].plateau()
     assert plateau.mean == pytest.approx(0.845, abs=0.01)  # around .885, skewed downwards
     assert plateau.low < 0.7
+
+
+def test_findings_that_err_together_do_not_make_their_mean_surer() -> None:
+    """Eight noisy looks at one label: their mean is hardly better known than one of them."""
+    sizes, effective = np.array([40.0, 80.0, 160.0]), np.array([8.0, 16.0, 32.0])
+    auc = np.array([0.72, 0.77, 0.80])
+    curves = [LearningCurve(f"copy {k}", 200, 60, 140, sizes, effective, auc) for k in range(8)]
+    forecasts = fit_bayes(curves)
+    spread = np.sort([f.joint_draws() for f in forecasts], axis=1).mean(axis=0)
+    of_one = np.std(forecasts[0].joint_draws())
+    assert spread.std() > 0.9 * of_one
+    target = forecasts[0].auc(200).mean - 1.5 * of_one
+    assert prob_mean_reached(forecasts, target) <= forecasts[0].prob_reached(target) + 0.02

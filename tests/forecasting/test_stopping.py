@@ -148,7 +148,7 @@ def test_likely_takes_probability_and_ten_positives(p_now: float, n_positive: in
     decision = decide(Told(p_now=p_now), n_positive)
     assert decision.verdict is verdict
     if n_positive < 10:
-        assert "only 9 positives known, and 10 are needed" in decision.reason
+        assert "only 9 patients are known to be positive, and 10 are needed" in decision.reason
 
 
 @pytest.mark.parametrize(
@@ -358,6 +358,7 @@ def test_numbers_are_said_in_one_way() -> None:
     assert range_text(90, 520) == "90 to 520"
     assert range_text(90, math.inf) == "at least 90, no upper limit visible"
     assert range_text(math.inf, math.inf) == "no limit visible"
+    assert [range_text(low, math.inf) for low in (0, 0.9)] == ["not bounded yet"] * 2
     assert [listed(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
         "none",
         "a",

@@ -46,11 +46,23 @@ def test_the_mean_stays_and_the_bounds_move_away_by_the_factor_as_probits(
     told, wider = narrow.auc(n), widen(narrow, 1.5).auc(n)
     assert (wider.mean, wider.level) == (told.mean, told.level)
     for before, after in ((told.low, wider.low), (told.high, wider.high)):
-        distance = ndtri(np.clip([before, after], 1e-6, 1 - 1e-6)) - ndtri(told.mean)
+        distance = ndtri(np.clip([before, after], 1e-6, 1 - 1e-6)) - ndtri(narrow.median(n))
         if before < 1 - 1e-6:
             assert distance[1] == pytest.approx(1.5 * distance[0], abs=1e-4)
+    assert wider.low <= told.low <= told.mean <= told.high <= wider.high
     if times == math.inf:
         assert widen(narrow, 1.5).plateau() == wider
+
+
+def test_a_least_squares_fit_at_the_edge_stays_near_its_own_bootstrap() -> None:
+    """Where the fitted plateau is 1, its probit is infinite: stretched from there, intervals would hold anything."""
+    curve = curve_from_points([50, 100, 200, 400], [0.6, 0.7, 0.8, 0.9], positives=[10, 20, 40, 80])
+    narrow = fit_nls(curve)
+    told, wider = narrow.plateau(), widen(narrow, 2.3).plateau()
+    assert told.mean > 0.99
+    assert wider.low <= told.low
+    assert wider.low > 0.3 * told.low  # before: below .001
+    assert wider.high >= told.high
 
 
 def test_the_identity_is_that_of_the_narrow_forecast(narrow: Forecast) -> None:
@@ -70,12 +82,12 @@ def test_probabilities_agree_with_the_draws(narrow: Forecast) -> None:
 
 def test_every_probability_comes_nearer_to_one_half(narrow: Forecast) -> None:
     wider = widen(narrow, 1.5)
-    middle = narrow.auc(narrow.n).mean
+    middle = narrow.median(narrow.n)
     for target in np.linspace(0.6, 0.95, 15):
         was, now = narrow.prob_reached(target), wider.prob_reached(target)
         assert (now <= was) if target < middle else (now >= was)
         was, now = narrow.prob_plateau(target), wider.prob_plateau(target)
-        assert (now <= was) if target < narrow.plateau().mean else (now >= was)
+        assert (now <= was) if target < narrow.median(math.inf) else (now >= was)
 
 
 def test_the_range_of_labels_needed_holds_the_narrow_one(narrow: Forecast) -> None:

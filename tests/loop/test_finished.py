@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from loop_world import World
+from scipy.special import ndtr
 
 from forecasting.hyperprior import fit_prior
 from forecasting.prior import PRIOR
@@ -148,6 +149,15 @@ def test_a_prior_in_words_agrees_with_its_numbers() -> None:
     assert told.half_way[0] < np.exp(PRIOR.mean[1]) < told.half_way[2]
     assert told.half_way[1] == pytest.approx(np.exp(PRIOR.mean[1]), rel=0.05)
     assert told.to_json()["prior"]["correlation"] == PRIOR.correlation
+
+
+def test_two_thirds_of_projects_and_of_findings_lie_where_a_prior_in_words_says() -> None:
+    """Of 40,000 drawn: the share strays by sqrt(2 / 9 / 40,000) = .0024."""
+    told, rng = tell_prior(None), np.random.default_rng(0)
+    projects = ndtr(PRIOR.mean[0] + PRIOR.between[0] * rng.standard_normal(40_000))
+    findings = ndtr(PRIOR.mean[0] + PRIOR.within[0] * rng.standard_t(PRIOR.dof, 40_000))
+    for drawn, (low, high) in ((projects, told.projects), (findings, told.findings)):
+        assert ((low < drawn) & (drawn < high)).mean() == pytest.approx(2 / 3, abs=4 * 0.0024)
 
 
 def test_a_project_forecasts_by_its_own_prior_and_a_change_of_it_is_an_amendment(project: Path) -> None:

@@ -41,5 +41,5 @@ def test_later_turns_tell_how_large_the_selection_bias_is(
 def test_the_sign_and_the_error_are_told(turns: list[StepReport]) -> None:
     told = next(iter(turns[1].findings.values()))
     text = selection_text(replace(told, selection_bias=-0.0123, selection_bias_se=0.0181))
-    assert "by -.012 (give or take .018)" in text
+    assert "by -.012 (90 %: -.042 to +.017)" in text
     assert "by +.004" in selection_text(replace(told, selection_bias=0.004))
