@@ -65,16 +65,25 @@ class FileForecast:
         curves: All curves.
         forecasts: Their forecasts; None where there is no fit.
         unfitted: By finding, why there is none.
+        half_assumed: The file has neither counts nor errors, so half of the labels were taken to be positive.
+        prior: Name of the prior's file; None = the shipped one.
     """
 
     told: tuple[CurveForecast, ...]
     curves: tuple[LearningCurve, ...]
     forecasts: tuple[Forecast | None, ...]
     unfitted: Mapping[str, str]
+    half_assumed: bool
+    prior: str | None
 
     def to_json(self) -> dict[str, Any]:
         """One object a finding, and why others have none."""
-        return {"curves": as_json(self.told), "unfitted": dict(self.unfitted)}
+        return {
+            "curves": as_json(self.told),
+            "unfitted": dict(self.unfitted),
+            "half_assumed": self.half_assumed,
+            "prior": self.prior,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +181,8 @@ def forecast_file(
         curves=tuple(curves),
         forecasts=tuple(fitted),
         unfitted=unfitted,
+        half_assumed=not {"positives", "negatives", "se"} & set(_read_table(path)),
+        prior=None if prior is None else prior.name,
     )
 
 

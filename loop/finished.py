@@ -213,4 +213,9 @@ def _find_state(source: str) -> tuple[Settings | None, str]:
         raise BadInput(
             f"There is no state {path}. Name a state.db, a project's folder, or its configuration (.toml)."
         )
+    with path.open("rb") as file:
+        if file.read(15) != b"SQLite format 3":
+            raise BadInput(
+                f"{path} is no project's state. Name a state.db, a project's folder, or its configuration (.toml)."
+            )
     return None, str(path.resolve())

@@ -41,10 +41,20 @@ def show_forecast(told: FileForecast) -> None:
     for reason in told.unfitted.values():
         out.print(Text(f"no fit: {reason}", style="yellow"))
     first = told.told[0]
-    line = f"Method {first.method}. AUC with its {level_text(first.plateau.level)} interval."
+    believed = f", prior {told.prior or 'as shipped'}" if first.method == "bayes" else ""
+    line = f"Method {first.method}{believed}. AUC with its {level_text(first.plateau.level)} interval."
     if first.labels_level is not None:
         line += f" Labels needed in total, as the {level_text(first.labels_level)} range."
+    line += " a - b n^-c is what the curve becomes for very many labels."
     out.print(Text(line, style="dim"))
+    if told.half_assumed:
+        out.print(
+            Text(
+                "The file has no counts and no errors: half of the labels were taken to be positive. For a rarer finding "
+                "these intervals are too narrow; add a column positives (or se).",
+                style="yellow",
+            )
+        )
 
 
 def show_prior(told: PriorReport) -> None:

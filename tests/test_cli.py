@@ -340,3 +340,20 @@ def test_a_simulation_refuses_what_is_not_there(
     assert result.exit_code == 2
     assert fact in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_curve_without_counts_is_told_what_was_assumed(tmp_path: Path) -> None:
+    bare, counted = tmp_path / "bare.csv", tmp_path / "counted.csv"
+    bare.write_text("n,auc\n50,.7\n100,.75\n200,.8\n")
+    counted.write_text("n,auc,positives\n50,.7,5\n100,.75,10\n200,.8,20\n")
+    assert "half of the labels were taken" in " ".join(run("forecast", str(bare)).output.split())
+    assert "half of the labels were taken" not in " ".join(run("forecast", str(counted)).output.split())
+
+
+def test_a_prior_is_not_fitted_on_a_file_that_is_no_state(tmp_path: Path) -> None:
+    table = tmp_path / "curve.csv"
+    table.write_text("n,auc\n50,.7\n")
+    refused = run("prior", "fit", str(table), "--out", str(tmp_path / "prior.toml"))
+    assert refused.exit_code == 2
+    assert "no project's state" in " ".join(refused.output.split())
+    assert "remove" not in refused.output
