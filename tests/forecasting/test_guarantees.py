@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gaussian_world import Array, GaussianWorld, make_ridge_scorer, ridge
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from forecasting.certificate import Asked, weigh_evidence
@@ -118,17 +119,49 @@ def annotate(
     return told
 
 
-def judge(told: Labelled, target: float) -> tuple[Verdict, bool]:
-    """The verdict at one look, and whether the 90 % interval of AUC now holds the truth."""
+# what a posterior's standard deviation is multiplied by: as it is, and two that must fail
+BOLD = (1.0, 0.5, 0.0)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one look tells: verdicts by boldness, and whether intervals of AUC now hold the truth, likewise."""
+
+    likely: dict[float, bool]
+    likely_far_below: bool
+    covered: dict[float, bool]
+
+
+def judge(told: Labelled, target: float, reached: float) -> Told:
+    """Judge one look on a target at the truth, and on one that is reached by far.
+
+    A normal posterior of ``share`` times the standard deviation says .97 where the whole one says
+    ``ndtr(share * ndtri(.97))``: .83 at half of it, .5 if the median alone is believed.
+    """
     y, drawn = told.y[:, None], told.y[told.is_random]
     scorer = make_ridge_scorer(told.x, y, DIM)
     rng = np.random.default_rng([1, len(y)])
     curves = estimate_curves(["a"], y, told.patients, scorer, rng, is_random=told.is_random, n_repeats=10)
     (forecast,) = fit_bayes(curves)
-    counts = [(int((labels == 1).sum()), int((labels == 0).sum())) for labels in (told.y, drawn)]
-    decision = decide_finding("a", forecast, *counts[0], None, None, Rules(target), n_random=counts[1])
-    now = forecast.auc(len(y))
-    return decision.verdict, now.low <= told.auc <= now.high
+    (n1, n0), n_random = (((labels == 1).sum(), (labels == 0).sum()) for labels in (told.y, drawn))
+    of_positives, of_negatives = (len(np.unique(told.patients[told.y == value])) for value in (1, 0))
+
+    def is_likely(asked: float, share: float = 1.0) -> bool:
+        rules = Rules(asked, p_stop=float(ndtr(share * ndtri(Rules(asked).p_stop))))
+        decision = decide_finding(
+            "a", forecast, n1, n0, None, None, rules, n_random, (of_positives, of_negatives)
+        )
+        return decision.verdict is Verdict.LIKELY_REACHED
+
+    def covers(share: float) -> bool:
+        now = forecast.auc(len(y), level=float(2 * ndtr(share * ndtri(0.95)) - 1))
+        return now.low <= told.auc <= now.high
+
+    return Told(
+        {share: is_likely(target, share) for share in BOLD},
+        is_likely(reached),
+        {share: covers(share) for share in BOLD[:2]},
+    )
 
 
 SCENARIOS: dict[str, tuple[float, dict[str, Any]]] = {
@@ -138,40 +171,57 @@ SCENARIOS: dict[str, tuple[float, dict[str, Any]]] = {
     "five images a patient": (0.0, {"prevalence": 0.3, "images": 5}),
     "actively chosen": (0.0, {"prevalence": 0.25, "active": True}),
 }
-PROJECTS = 16
+PROJECTS = 80
+FAR = 0.1  # in AUC
 
 
 @cache
-def replay(scenario: str) -> tuple[int, int]:
-    """Projects of a scenario that are ever, falsely, called LIKELY REACHED; and last looks whose interval covers.
+def replay(scenario: str) -> list[list[Told]]:
+    """What is told at each look of each project at which there are ten of each class.
 
     The target is the best AUC that the project's probe has at any look, plus a margin: every LIKELY REACHED
-    is false, or true by a hair at one look.
+    is false, or true by a hair at one look. The target reached by far lies `FAR` below the worst one.
     """
     margin, options = SCENARIOS[scenario]
     rng = np.random.default_rng([17, list(SCENARIOS).index(scenario)])
-    false = covered = 0
+    projects = []
     for _ in range(PROJECTS):
         looks = annotate(rng, **options)
-        target = min(np.nanmax([told.auc for told in looks]) + margin, 0.995)
-        judged = [judge(told, target) for told in looks if 10 <= told.y.sum() <= len(told.y) - 10]
-        false += any(verdict is Verdict.LIKELY_REACHED for verdict, _ in judged)
-        covered += judged[-1][1] if judged else 1  # not spoken about
-    return false, covered
+        spoken = [told for told in looks if 10 <= told.y.sum() <= len(told.y) - 10]
+        true = [told.auc for told in spoken]
+        projects.append([judge(told, max(true) + margin, min(true) - FAR) for told in spoken])
+    assert all(projects)
+    return projects
+
+
+def count_false(scenario: str, share: float = 1.0) -> int:
+    """Projects that are falsely called LIKELY REACHED, once at least."""
+    return sum(any(told.likely[share] for told in looks) for looks in replay(scenario))
 
 
 @pytest.mark.parametrize("scenario", list(SCENARIOS))
 def test_a_target_that_is_never_reached_is_seldom_called_likely_in_eleven_looks(scenario: str) -> None:
-    """The hardest case, a target at the truth. Of 60 projects each it happened to 3, 1, 5, 10 and 0.
+    """The hardest case, a target at the truth. Of 80 projects each it happened to 7, 2, 6, 5 and 1: 21 of 400.
 
-    The ten are those with five images a patient, which the error of a curve's points counts as independent.
-    The bound is one project in ten, with room for the luck of these few.
+    The bound is what one project in twenty exceeds by chance once in a hundred (9 of 80); it can be exceeded: with
+    half the standard deviation it happened to 41, 26, 32, 38 and 11. Of actively chosen images the forecast is so
+    cautious that the control believes the median alone: 41.
     """
-    false, _ = replay(scenario)
-    assert false <= binom.ppf(0.999, PROJECTS, 0.1)
+    most = binom.ppf(0.99, PROJECTS, 0.05)
+    assert count_false(scenario) <= most
+    assert count_false(scenario, 0.0 if scenario == "actively chosen" else 0.5) > most
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", list(SCENARIOS))
+def test_a_target_that_is_reached_by_far_is_called_likely(scenario: str) -> None:
+    """A verdict that is never said is never false: this one was said, in 80, 80, 69, 75 and 75 of 80 projects."""
+    said = sum(any(told.likely_far_below for told in looks) for looks in replay(scenario))
+    assert said >= 0.75 * PROJECTS
+
+
+@pytest.mark.parametrize("scenario", list(SCENARIOS))
 def test_intervals_of_auc_now_cover_at_the_last_look(scenario: str) -> None:
-    _, covered = replay(scenario)
-    assert covered >= binom.ppf(1e-2, PROJECTS, 0.9)
+    """Of 80 intervals of 90 % there covered 74, 76, 75, 78 and 76; at half the width 47, 51, 46, 48 and 58."""
+    least = binom.ppf(0.01, PROJECTS, 0.9)
+    assert sum(looks[-1].covered[1.0] for looks in replay(scenario)) >= least
+    assert sum(looks[-1].covered[0.5] for looks in replay(scenario)) < least
