@@ -46,7 +46,7 @@ def test_the_file_says_what_its_numbers_mean(file: Path) -> None:
         ("mean = [1.1, 2.5, -0.1]", "mean = [true, 2.5, 0.0]", ["mean", "finite"]),
         ("between = [0.2, 0.9, 0.1]", "between = [0.2, -0.9, 0.1]", ["between", "-0.9", "above 0"]),
         ("between = [0.2, 0.9, 0.1]", "between = [0.2, 0.0, 0.1]", ["between", "above 0"]),
-        ("within = [0.456, ", "within = [-0.456, ", ["within", "above 0"]),
+        ("within = [0.55, ", "within = [-0.55, ", ["within", "above 0"]),
         ("correlation = -0.5", "correlation = -1.0", ["correlation", "between -1 and 1"]),
         ("correlation = -0.5", "correlation = [0.5]", ["correlation", "one number"]),
         ("dof = 4.0", "dof = 2", ["dof", "above 2"]),
