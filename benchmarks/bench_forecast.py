@@ -16,6 +16,7 @@ truth together.
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,7 @@ from forecasting.errors import ForecastError
 from forecasting.leastsquares import fit_nls
 from forecasting.powerlaw import Forecast, fit_bayes
 from forecasting.stopping import Rules, Verdict, decide_finding
-from loop.probe import fit_projection, make_scorer
+from loop.probe import Projection, fit_projection, make_scorer
 
 TARGETS = tuple(np.round(np.arange(0.65, 0.96, 0.05), 2))
 SIZES = (50, 100, 200, 400)
@@ -76,16 +77,15 @@ class Stopped:
     common: bool
 
 
-def judge(world: World, run: Replay) -> tuple[list[Told], list[Stopped]]:
+def judge(
+    world: World, run: Replay, curves_of: Sequence[dict[int, LearningCurve]]
+) -> tuple[list[Told], list[Stopped]]:
     """Forecast at every look of a replay, decide at every target, and compare with what came."""
-    projection = fit_projection(world.features, 256)
     told: list[Told] = []
     said: dict[tuple[int, float, str], tuple[float, float]] = {}  # first stop: labels, true AUC
-    curves_of: list[dict[int, LearningCurve]] = []
     forecasts_of: list[dict[int, Forecast]] = []
-    for look in run.looks:
-        curves, forecasts = _fit(world, run, look, projection)
-        curves_of.append(curves)
+    for look, curves in zip(run.looks, curves_of, strict=True):
+        forecasts = dict(zip(curves, fit_bayes(list(curves.values())), strict=True))
         forecasts_of.append(forecasts)
         now = run.truth(look.n)
         for k, forecast in forecasts.items():
@@ -93,7 +93,8 @@ def judge(world: World, run: Replay) -> tuple[list[Told], list[Stopped]]:
             random = world.y[look.rows[look.is_random], k]
             counts = curves[k].n_positive, curves[k].n_negative
             for target in TARGETS:
-                evidence = weigh_evidence(_asked(world, run, look.n, k, forecasts_of, target), target)
+                asked = _asked(world, run, look.n, k, forecasts_of, target)
+                open_ = (k, target, "CERTIFIED") not in said and any(one.bet for one in asked)
                 rules = Rules(target)
                 decision = decide_finding(
                     "", forecast, *counts, None, None, rules,
@@ -102,7 +103,7 @@ def judge(world: World, run: Replay) -> tuple[list[Told], list[Stopped]]:
                 stops = {
                     "LIKELY REACHED": decision.verdict is Verdict.LIKELY_REACHED,
                     "OUT OF REACH": decision.verdict is Verdict.OUT_OF_REACH,
-                    "CERTIFIED": evidence.certified,
+                    "CERTIFIED": open_ and weigh_evidence(asked, target).certified,
                     "last value >= target": curves[k].auc[-1] >= target if len(curves[k].auc) else False,
                 }
                 for method, fit in _least_squares(curves[k]).items():
@@ -120,13 +121,17 @@ def judge(world: World, run: Replay) -> tuple[list[Told], list[Stopped]]:
     return told, list(_collect(world, run, said))
 
 
-def _fit(
-    world: World, run: Replay, look: Look, projection: object
-) -> tuple[dict[int, LearningCurve], dict[int, Forecast]]:
-    fitted = np.flatnonzero(~np.isnan(look.strength))
-    if not len(fitted):
-        return {}, {}
-    x, y = projection.transform(world.features[look.rows]), world.y[look.rows][:, fitted]  # type: ignore[attr-defined]
+def look_at(world: World, run: Replay) -> list[dict[int, LearningCurve]]:
+    """Learning curves at every look of a replay, by finding."""
+    projection = fit_projection(world.features, 256)
+    return [_curves(world, run, look, projection) for look in run.looks]
+
+
+def _curves(world: World, run: Replay, look: Look, projection: Projection) -> dict[int, LearningCurve]:
+    fitted = [int(k) for k in np.flatnonzero(~np.isnan(look.strength))]
+    if not fitted:
+        return {}
+    x, y = projection.transform(world.features[look.rows]), world.y[look.rows][:, fitted]
     curves = estimate_curves(
         [world.findings[k] for k in fitted],
         y,
@@ -135,7 +140,7 @@ def _fit(
         np.random.default_rng([run.seed, look.n]),
         is_random=look.is_random,
     )
-    return dict(zip(fitted, curves, strict=True)), dict(zip(fitted, fit_bayes(curves), strict=True))
+    return dict(zip(fitted, curves, strict=True))
 
 
 def _least_squares(curve: LearningCurve) -> dict[str, Forecast | None]:
@@ -324,6 +329,11 @@ def show(name: str, runs: int, share: float, told: dict[str, object]) -> None:
 @click.option("--first-seed", default=100)
 @click.option("--max-labels", default=800)
 @click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep replays and their curves in this folder, and take them from it: a change of prior or rule needs no new ones.",
+)
+@click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Add the figures to this JSON-lines file."
 )
 def main(
@@ -334,6 +344,7 @@ def main(
     runs: int,
     first_seed: int,
     max_labels: int,
+    keep: Path | None,
     out: Path | None,
 ) -> None:
     warnings.simplefilter("ignore")
@@ -342,7 +353,17 @@ def main(
         stopped: list[Stopped] = []
         for seed in range(first_seed, first_seed + runs):
             world, test = _halves(name, data, part, seed)
-            mine, stops = judge(world, replay(world, test, seed, share, max_labels))
+            kept = None if keep is None else keep / f"{name}-{part}-{share:g}-{max_labels}-{seed}.pkl"
+            if kept is not None and kept.exists():
+                run, curves = pickle.loads(kept.read_bytes())
+            else:
+                run = replay(world, test, seed, share, max_labels)
+                curves = look_at(world, run)
+                if kept is not None:
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    kept.with_suffix(".part").write_bytes(pickle.dumps((run, curves)))
+                    kept.with_suffix(".part").rename(kept)
+            mine, stops = judge(world, run, curves)
             told += mine
             stopped += stops
         summary = summarise(told, stopped)
