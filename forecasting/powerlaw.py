@@ -28,7 +28,7 @@ from forecasting.prior import PRIOR, Draws, Prior, aim, cover, curve_auc, curve_
 N_JOINT = 2048
 """Equally weighted draws that several findings share, for statements about their mean."""
 
-FEWEST_DRAWS = 300
+FEWEST_DRAWS = 400
 """Effective draws below which a posterior is drawn again, closer."""
 
 HORIZON = 1e7

@@ -227,6 +227,9 @@ def _tell(forecast: Forecast, at: Sequence[int], target: float | None, level: fl
     )
 
 
+SEMICOLONS = "Commas must stand between columns, not semicolons, and a point in numbers: 0.85."
+
+
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
@@ -235,7 +238,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     missing = [column for column in NEEDED if column not in table]
     if missing:
         raise BadInput(
-            f"{path} has no column {' and '.join(missing)}; it has {', '.join(map(str, table))}. A curve needs n and auc."
+            f"{path} has no column {' and '.join(missing)}; it has {', '.join(map(str, table))}. "
+            + (SEMICOLONS if any(";" in str(column) for column in table) else "A curve needs n and auc.")
         )
     if table.empty:
         raise BadInput(f"{path} has a header but no rows. Write one row a point.")

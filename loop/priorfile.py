@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from forecasting.prior import Prior
+from forecasting.prior import BOUNDS, Prior
 from loop.errors import BadInput
 
 MEANINGS = {  # a comment beside each line; a field without one is written without
@@ -131,6 +131,9 @@ def _checked(path: Path, key: str, value: Any, like: Any) -> Any:
 def _broken_law(key: str, numbers: list[float]) -> str | None:
     if key in ("between", "within") and min(numbers) <= 0:
         return "must be above 0, for nobody is certain of a curve"
+    if key == "mean" and not all(low <= x <= high for x, low, high in zip(numbers, *BOUNDS, strict=True)):
+        ranges = ", ".join(f"{low:g} to {high:g}" for low, high in zip(*BOUNDS, strict=True))
+        return f"must lie within {ranges}, beyond which no curve is believed"
     if key == "correlation" and abs(numbers[0]) >= 1:
         return "must lie between -1 and 1"
     if key == "dof" and numbers[0] <= 2:

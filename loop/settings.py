@@ -194,6 +194,8 @@ def load_settings(path: Path, environ: Mapping[str, str], overrides: Mapping[str
             f"{path} is not TOML: {error}. Text stands in quotes, a number begins with a digit (0.9, not .9), a list "
             "stands in brackets."
         ) from None
+    except IsADirectoryError:
+        raise BadInput(f"{path} is a folder; name the file in it, such as {path / 'loop.toml'}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}. Save it as a UTF-8 text file.") from None
     _refuse_strange_keys(tables, str(path))

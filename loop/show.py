@@ -225,6 +225,12 @@ def show_status(status: Status) -> None:
     for change in status.amendments:
         if status.last is None or change not in status.last.amendments:  # those are told above
             out.print(Text(f"changed since the start: {change}", style="yellow"))
+    for change in status.amending:
+        out.print(
+            Text(
+                f"not in force yet: {change}; the next `loop step` stores it as an amendment", style="yellow"
+            )
+        )
     for left_out in (*status.problems, *status.unreadable):
         out.print(Text(f"left out: {left_out}", style="yellow"))
 

@@ -317,6 +317,12 @@ class State:
             if latest != frozen:
                 connection.execute(t.insert(), {"settings": frozen, "at": write_time(at)})
 
+    def amending(self, settings: Mapping[str, Any]) -> list[str]:
+        """What these settings would change in the frozen ones: what `amend` would note now."""
+        t = schema.amendments.c
+        frozen = [row.settings for row in self._db.rows(select(t.settings).order_by(t.seq))]
+        return _changes(frozen[-1], _as_read(dict(settings))) if frozen else []
+
     def amendments(self) -> list[str]:
         """What was changed in the frozen settings since the start, each change as one sentence, oldest first."""
         t = schema.amendments.c

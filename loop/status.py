@@ -56,6 +56,8 @@ class Status:
         history: Every decision, oldest first.
         problems: Images that could not be used, each with its reason.
         unreadable: Annotations that could not be read, each with its reason.
+        amendments: What was changed in the frozen settings since the start.
+        amending: What the settings given now would change in them at the next step.
     """
 
     project: str
@@ -70,6 +72,7 @@ class Status:
     problems: tuple[str, ...]
     unreadable: tuple[str, ...]
     amendments: tuple[str, ...]
+    amending: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The status as JSON-ready values."""
@@ -105,6 +108,7 @@ def read_status(settings: Settings) -> Status:
                 if label.problem is not None
             ),
             amendments=tuple(state.amendments()),
+            amending=tuple(state.amending(settings.frozen_part())),
         )
 
 

@@ -65,6 +65,7 @@ def test_a_backtest_can_be_drawn(curves: Path, tmp_path: Path) -> None:
     ("text", "fact"),
     [
         ("n\n50\n", "no column auc"),
+        ("n;auc\n50;0,7\n", "not semicolons"),
         ("n,auc\n50,0.7\n", "measure at more sizes"),
         ("n,auc\n50,0.7\n100,0.8\n200,0.85\n", "the longest of 1 has 3"),
         ("n,auc\n50,0.7\n100,0.8\n100,0.82\n", "two points at n = 100; name repeated runs"),

@@ -384,6 +384,10 @@ def test_every_frozen_setting_that_changes_is_stored_with_its_time_and_shown_eve
         ask_first_batch(loop)
         assert step(loop).amendments == ()
         changed = world.settings(project=project, **{section: body})
+        show_status(read_status(changed))
+        shown = " ".join(capsys.readouterr().out.split())
+        assert shown.count("not in force yet: ") == 1
+        assert sentence in shown
         waiting = step(replace(loop, settings=changed))  # even a turn that only waits tells
         (told,) = waiting.amendments
         assert sentence in told
@@ -394,6 +398,7 @@ def test_every_frozen_setting_that_changes_is_stored_with_its_time_and_shown_eve
         assert told in decided.to_json()["amendments"]
     status = read_status(changed)
     assert status.to_json()["amendments"] == [told]
+    assert status.amending == ()
     for show in (lambda: show_step(decided), lambda: show_status(status)):
         show()
         shown = " ".join(capsys.readouterr().out.split())

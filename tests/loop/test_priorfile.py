@@ -44,6 +44,7 @@ def test_the_file_says_what_its_numbers_mean(file: Path) -> None:
         ("mean = [1.1, 2.5, -0.1]", "mean = 1.1", ["mean", "list of 3"]),
         ("mean = [1.1, 2.5, -0.1]", "mean = [1.1, inf, 0.0]", ["mean", "finite"]),
         ("mean = [1.1, 2.5, -0.1]", "mean = [true, 2.5, 0.0]", ["mean", "finite"]),
+        ("mean = [1.1, 2.5, -0.1]", "mean = [11.0, 2.5, -0.1]", ["mean", "0 to 3.3"]),
         ("between = [0.2, 0.9, 0.1]", "between = [0.2, -0.9, 0.1]", ["between", "-0.9", "above 0"]),
         ("between = [0.2, 0.9, 0.1]", "between = [0.2, 0.0, 0.1]", ["between", "above 0"]),
         ("within = [0.55, ", "within = [-0.55, ", ["within", "above 0"]),

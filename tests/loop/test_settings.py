@@ -136,6 +136,8 @@ def test_a_file_written_on_windows_is_read(tmp_path: Path) -> None:
 def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"There is no .*none\.toml\. Write one with `loop init"):
         load_settings(tmp_path / "none.toml", {}, {})
+    with pytest.raises(BadInput, match=r"is a folder; name the file in it"):
+        load_settings(tmp_path, {}, {})
 
 
 def test_broken_toml_is_refused_with_its_line(tmp_path: Path) -> None:

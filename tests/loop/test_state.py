@@ -429,8 +429,12 @@ class StateContract:
 
     def test_frozen_settings_that_change_are_told_with_what_changed(self, state: State) -> None:
         first = {"stop.target": 0.9, "stop.rule": ("a", "b"), "findings": ["a"]}
+        assert state.amending(first) == []
         for _ in range(2):
             state.amend(first, AT)
+        assert state.amendments() == []
+        assert state.amending(first) == []
+        assert state.amending({**first, "stop.target": 0.8}) == ["stop.target from 0.9 to 0.8"]
         assert state.amendments() == []
         state.amend({**first, "stop.target": 0.8}, AT)
         state.amend({**first, "stop.target": 0.8, "stop.alpha": 0.1}, after(3600))
