@@ -20,6 +20,7 @@ import pickle
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,7 +50,6 @@ class Told:
 
     method: str
     n: int
-    scarce: int
     now: float
     now_low: float
     now_high: float
@@ -89,7 +89,8 @@ def judge(
         forecasts_of.append(forecasts)
         now = run.truth(look.n)
         for k, forecast in forecasts.items():
-            told += _tell(run, look, k, curves[k], forecast)
+            simpler = Simpler(curves[k])
+            told += _tell(run, look, k, curves[k], forecast, simpler)
             random = world.y[look.rows[look.is_random], k]
             counts = curves[k].n_positive, curves[k].n_negative
             for target in TARGETS:
@@ -104,11 +105,10 @@ def judge(
                     "LIKELY REACHED": decision.verdict is Verdict.LIKELY_REACHED,
                     "OUT OF REACH": decision.verdict is Verdict.OUT_OF_REACH,
                     "CERTIFIED": open_ and weigh_evidence(asked, target).certified,
-                    "last value >= target": curves[k].auc[-1] >= target if len(curves[k].auc) else False,
+                    "last value >= target": simpler.last >= target,
+                    "bounded curve_fit >= target": simpler.bounded_now >= target,
+                    "plain curve_fit >= target": simpler.plain(curves[k].n) >= target,
                 }
-                for method, fit in _least_squares(curves[k]).items():
-                    stops[f"{method} >= target"] = fit is not None and fit.auc(fit.n).mean >= target
-                stops["plain curve_fit >= target"] = _plain(curves[k], curves[k].n) >= target
                 for rule, stop in stops.items():
                     if stop and np.isfinite(now[k]):
                         said.setdefault((k, target, rule), (look.n, now[k]))
@@ -143,43 +143,48 @@ def _curves(world: World, run: Replay, look: Look, projection: Projection) -> di
     return dict(zip(fitted, curves, strict=True))
 
 
-def _least_squares(curve: LearningCurve) -> dict[str, Forecast | None]:
-    try:
-        return {"bounded curve_fit": fit_nls(curve)}
-    except ForecastError:
-        return {"bounded curve_fit": None}
+class Simpler:
+    """What simpler methods make of one learning curve; NaN where they make nothing of it."""
+
+    def __init__(self, curve: LearningCurve) -> None:
+        self.last = float(curve.auc[-1]) if len(curve.auc) else float("nan")
+        self._plain = fit_plain(curve.sizes, curve.auc)
+        self.bounded: Forecast | None = None
+        with suppress(ForecastError):
+            self.bounded = fit_nls(curve)
+        self.bounded_now = float("nan") if self.bounded is None else self.bounded.auc(curve.n).mean
+
+    def plain(self, n: float) -> float:
+        """Plain curve_fit at `n` labels; where it does not converge, the last value."""
+        if self._plain is None:
+            return self.last
+        a, b, c = self._plain
+        with np.errstate(all="ignore"):
+            said = float(a - b * n**-c)
+        return said if np.isfinite(said) else self.last
 
 
-def _plain(curve: LearningCurve, n: float) -> float:
-    """Plain curve_fit at `n` labels; where it does not converge, the last value."""
-    fitted = fit_plain(curve.sizes, curve.auc)
-    if fitted is None:
-        return float(curve.auc[-1]) if len(curve.auc) else float("nan")
-    a, b, c = fitted
-    with np.errstate(all="ignore"):
-        said = a - b * n**-c
-    return float(said) if np.isfinite(said) else float(curve.auc[-1])
-
-
-def _tell(run: Replay, look: Look, k: int, curve: LearningCurve, forecast: Forecast) -> Iterator[Told]:
+def _tell(
+    run: Replay, look: Look, k: int, curve: LearningCurve, forecast: Forecast, simpler: Simpler
+) -> Iterator[Told]:
     """What each method says: ours, bounded least squares, the last value."""
     now, ahead = run.truth(look.n)[k], run.truth(4 * look.n)[k]
     far, grows = run.true_auc[-1, k], run.n_labels[-1] / look.n
     se = float(np.sqrt(hanley_mcneil(now if np.isfinite(now) else 0.7, *run.test_counts[:, k])))
-    scarce = min(curve.n_positive, curve.n_negative)
-    methods = {"ours": forecast} | {m: f for m, f in _least_squares(curve).items() if f is not None}
+    methods = {"ours": forecast}
+    if simpler.bounded is not None:
+        methods["bounded curve_fit"] = simpler.bounded
     for method, fit in methods.items():
         here, there = fit.auc(fit.n, LEVEL), fit.auc(4 * fit.n, LEVEL)
         yield Told(
-            method, look.n, scarce, here.mean, here.low, here.high, now, there.mean, there.low, there.high, ahead,
+            method, look.n, here.mean, here.low, here.high, now, there.mean, there.low, there.high, ahead,
             fit.auc(grows * fit.n).mean, far, _sd(here.low, here.high), _sd(there.low, there.high), se,
         )  # fmt: skip
-    last = float(curve.auc[-1]) if len(curve.auc) else np.nan
-    plain = [_plain(curve, times * curve.n) for times in (1, 4, grows)]
+    last, plain = simpler.last, [simpler.plain(times * curve.n) for times in (1, 4, grows)]
     nan = float("nan")
     for method, here_, there_, end in (("last value", last, last, last), ("plain curve_fit", *plain)):
         yield Told(
-            method, look.n, scarce, here_, nan, nan, now, there_, nan, nan, ahead, end, far, nan, nan, se
+            method, look.n, here_, nan, nan, now, there_, nan, nan, ahead, end, far, nan, nan, se
         )  # fmt: skip
 
 
@@ -238,6 +243,7 @@ def summarise(told: Sequence[Told], stopped: Sequence[Stopped]) -> dict[str, obj
             "now_covered_less_error": _near(a["now"], a["sd_now"], a["true_now"], a["truth_se"]),
             "ahead_n": int(np.isfinite(a["true_ahead"]).sum()),
             "ahead_mae": _mean(np.abs(a["ahead"] - a["true_ahead"])),
+            "ahead_mae_less_error": _less(np.abs(a["ahead"] - a["true_ahead"]), a["truth_se"]),
             "ahead_bias": _mean(a["ahead"] - a["true_ahead"]),
             "ahead_covered": _held(a["ahead_low"], a["ahead_high"], a["true_ahead"]),
             "ahead_covered_less_error": _near(a["ahead"], a["sd_ahead"], a["true_ahead"], a["truth_se"]),
@@ -273,6 +279,15 @@ def _mean(x: np.ndarray) -> float:
     return float(x.mean()) if len(x) else float("nan")
 
 
+def _less(errors: np.ndarray, truth_se: np.ndarray) -> float:
+    """Mean absolute error without the truth's own, as if both were normal."""
+    there = np.isfinite(errors)
+    if not there.any():
+        return float("nan")
+    own = 2 / np.pi * np.mean(truth_se[there] ** 2)
+    return float(np.sqrt(max(errors[there].mean() ** 2 - own, 0.0)))
+
+
 def _median(x: Sequence[float]) -> float:
     return float(np.median(x)) if len(x) else float("nan")
 
@@ -295,12 +310,12 @@ def show(name: str, runs: int, share: float, told: dict[str, object]) -> None:
     """Print both tables of one world."""
     click.echo(f"\n{name}: {runs} runs, random share {share:g}")
     click.echo(
-        f"  {'method @ labels':<26}{'n':>5} {'now':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'n':>4} {'at 4n':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'end':>5}"
+        f"  {'method @ labels':<26}{'n':>5} {'now':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'n':>4} {'at 4n':>6} {'(less)':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'end':>5}"
     )
     for key, row in told["forecast"].items():  # type: ignore[attr-defined]
         click.echo(
             f"  {key:<26}{row['forecasts']:>5} {row['now_mae']:>6.3f} {row['now_bias']:>+6.3f} {row['now_covered']:>7.0%} "
-            f"{row['now_covered_less_error']:>7.0%} | {row['ahead_n']:>4} {row['ahead_mae']:>6.3f} {row['ahead_bias']:>+6.3f} "
+            f"{row['now_covered_less_error']:>7.0%} | {row['ahead_n']:>4} {row['ahead_mae']:>6.3f} {row['ahead_mae_less_error']:>6.3f} {row['ahead_bias']:>+6.3f} "
             f"{row['ahead_covered']:>7.0%} {row['ahead_covered_less_error']:>7.0%} | {row['end_mae']:>5.3f}"
         )
     click.echo(
@@ -348,6 +363,7 @@ def main(
     out: Path | None,
 ) -> None:
     warnings.simplefilter("ignore")
+    together: tuple[list[Told], list[Stopped]] = [], []
     for name in worlds:
         told: list[Told] = []
         stopped: list[Stopped] = []
@@ -366,6 +382,8 @@ def main(
             mine, stops = judge(world, run, curves)
             told += mine
             stopped += stops
+        together[0].extend(told)
+        together[1].extend(stopped)
         summary = summarise(told, stopped)
         show(name if part == "seed" else f"{name} {part}", runs, share, summary)
         if out is not None:
@@ -373,6 +391,8 @@ def main(
                 file.write(
                     json.dumps({"world": name, "part": part, "share": share, "runs": runs, **summary}) + "\n"
                 )
+    if len(worlds) > 1:
+        show(f"all of {', '.join(worlds)}", runs * len(worlds), share, summarise(*together))
 
 
 def _halves(name: str, data: Path | None, part: str, seed: int) -> tuple[World, World]:

@@ -86,13 +86,17 @@ def replay(
     batch: int = 50,
     strategy: str = "uncertainty",
 ) -> Replay:
-    """Label a world in batches to the end; the truth is measured on `test`."""
+    """Label a world in batches to the end; the truth is measured on `test`.
+
+    The random stream is half of the patients, as in the product, or all of them where nothing else is asked.
+    """
     rng = np.random.default_rng([seed, 7])
     left = rng.permutation(np.unique(world.patients))
-    stream = _one_each(world, left[: len(left) // 2], rng)
+    streamed = len(left) if random_share == 1 else len(left) // 2
+    stream = _one_each(world, left[:streamed], rng)
     random_next = list(stream)
     pool = np.arange(len(world.patients))
-    active = list(np.flatnonzero(np.isin(world.patients, left[len(left) // 2 :])))
+    active = list(np.flatnonzero(np.isin(world.patients, left[streamed:])))
     projection = fit_projection(world.features[pool], 256)
     key = {row: f"{row:08d}" for row in pool}
     fixed = rng.choice(pool, min(200, len(pool)), replace=False)
