@@ -49,6 +49,7 @@ class Told:
     """What one method said of one finding at one look, beside the truth; NaN where there is none."""
 
     method: str
+    run: int
     n: int
     now: float
     now_low: float
@@ -177,14 +178,14 @@ def _tell(
     for method, fit in methods.items():
         here, there = fit.auc(fit.n, LEVEL), fit.auc(4 * fit.n, LEVEL)
         yield Told(
-            method, look.n, here.mean, here.low, here.high, now, there.mean, there.low, there.high, ahead,
+            method, run.seed, look.n, here.mean, here.low, here.high, now, there.mean, there.low, there.high, ahead,
             fit.auc(grows * fit.n).mean, far, _sd(here.low, here.high), _sd(there.low, there.high), se,
         )  # fmt: skip
     last, plain = simpler.last, [simpler.plain(times * curve.n) for times in (1, 4, grows)]
     nan = float("nan")
     for method, here_, there_, end in (("last value", last, last, last), ("plain curve_fit", *plain)):
         yield Told(
-            method, look.n, here_, nan, nan, now, there_, nan, nan, ahead, end, far, nan, nan, se
+            method, run.seed, look.n, here_, nan, nan, now, there_, nan, nan, ahead, end, far, nan, nan, se
         )  # fmt: skip
 
 
@@ -271,7 +272,22 @@ def summarise(told: Sequence[Told], stopped: Sequence[Stopped]) -> dict[str, obj
             "over_oracle": _median([one.n / one.crossing for one in right]),
             "over_oracle_common": _median([one.n / one.crossing for one in right if one.common]),
         }
-    return {"forecast": forecast, "stops": stops}
+    return {"forecast": forecast, "stops": stops, "covered": covered_by_runs(told)}
+
+
+def covered_by_runs(told: Sequence[Told]) -> tuple[float, float, float]:
+    """Share of our intervals of "AUC now" that hold the truth, all sizes together, and its 90 % bootstrap over runs."""
+    held: dict[int, list[bool]] = defaultdict(list)
+    for one in told:
+        if one.method == "ours" and one.n in (*SIZES, 800) and np.isfinite(one.true_now):
+            held[one.run].append(one.now_low <= one.true_now <= one.now_high)
+    counts = np.array([(sum(run), len(run)) for run in held.values()], float)  # (R, 2)
+    if not len(counts):
+        return float("nan"), float("nan"), float("nan")
+    again = np.random.default_rng(0).integers(len(counts), size=(2_000, len(counts)))
+    drawn = counts[again].sum(axis=1)  # (2000, 2)
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.05, 0.95])
+    return float(counts[:, 0].sum() / counts[:, 1].sum()), float(low), float(high)
 
 
 def _mean(x: np.ndarray) -> float:
@@ -311,6 +327,10 @@ def show(name: str, runs: int, share: float, told: dict[str, object]) -> None:
     click.echo(f"\n{name}: {runs} runs, random share {share:g}")
     click.echo(
         f"  {'method @ labels':<26}{'n':>5} {'now':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'n':>4} {'at 4n':>6} {'(less)':>6} {'bias':>6} {'covers':>7} {'(less)':>7} | {'end':>5}"
+    )
+    share_held, low, high = told["covered"]  # type: ignore[misc]
+    click.echo(
+        f"  intervals of AUC now, all sizes: {share_held:.0%} hold the truth ({low:.0%} to {high:.0%} over runs)"
     )
     for key, row in told["forecast"].items():  # type: ignore[attr-defined]
         click.echo(
