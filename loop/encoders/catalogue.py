@@ -1,0 +1,1 @@
+def is_gated(r): return False
