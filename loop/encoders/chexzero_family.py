@@ -72,8 +72,16 @@ def build_clip(weights: Mapping[str, torch.Tensor], path: Path) -> tuple[Any, in
     Raises:
         BadInput: The weights are not laid out as OpenAI's.
     """
-    needed = ("visual.conv1.weight", "visual.proj", "visual.positional_embedding", "text_projection", "ln_final.weight")
-    if lacking := [key for key in (*needed, "positional_embedding", "token_embedding.weight") if key not in weights]:
+    needed = (
+        "visual.conv1.weight",
+        "visual.proj",
+        "visual.positional_embedding",
+        "text_projection",
+        "ln_final.weight",
+    )
+    if lacking := [
+        key for key in (*needed, "positional_embedding", "token_embedding.weight") if key not in weights
+    ]:
         raise BadInput(
             f"{path} is no checkpoint of CheXzero: it lacks {lacking[0]}. It must hold a whole CLIP ViT in OpenAI's layout."
         )

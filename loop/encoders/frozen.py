@@ -192,7 +192,9 @@ def read_weights(path: Path, allow_pickle: str = "") -> dict[str, torch.Tensor]:
 def _read_torch(path: Path, allow_pickle: str) -> Any:
     """What a torch file holds: plain weights, or any objects in the one file that is allowed by name."""
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # MAE's checkpoints keep their arguments in one
+        with torch.serialization.safe_globals(
+            [argparse.Namespace]
+        ):  # MAE's checkpoints keep their arguments in one
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes lead it to
         reason = str(error).splitlines()[0][:200]

@@ -13,12 +13,26 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from loop.encoders.frozen import FrozenEncoder, choose_device, did_you_mean, fingerprint_of, freeze, split_vector
+from loop.encoders.frozen import (
+    FrozenEncoder,
+    choose_device,
+    did_you_mean,
+    fingerprint_of,
+    freeze,
+    split_vector,
+)
 from loop.encoders.hf_images import read_processor, silent
 from loop.encoders.hub import WEIGHTS, find_folder
 from loop.errors import BadInput
 
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model")
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+)
 SAID = (  # what changes a vector and is no weight
     "hidden_act",
     "image_size",
@@ -59,7 +73,9 @@ TOWERS = {
     "dinov2": Tower("Dinov2Model", resizes=True),
     "dinov2_with_registers": Tower("Dinov2WithRegistersModel", resizes=True),
     # Many checkpoints lack the tanh pooler, which would then be random.
-    "vit": Tower("ViTModel", lambda out: out.last_hidden_state[:, 0], options=(("add_pooling_layer", False),)),
+    "vit": Tower(
+        "ViTModel", lambda out: out.last_hidden_state[:, 0], options=(("add_pooling_layer", False),)
+    ),
 }
 
 
@@ -148,25 +164,35 @@ def load_hf_text(spec: str, name: str, device: str) -> HfText:
     folder = find_folder(spec, place, TOKENIZER)
     model_type, _ = _find_tower(folder)
     if model_type not in ("clip", "siglip"):
-        raise BadInput(f"[encoder] spec = {spec!r}: a {model_type} model has no text tower; CLIP and SigLIP have.")
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: a {model_type} model has no text tower; CLIP and SigLIP have."
+        )
     model = _loaded(folder, "CLIPModel" if model_type == "clip" else "SiglipModel", {})
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
     except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
         raise BadInput(
             f"{folder}: the tokenizer of the text tower cannot be used ({_reason(error)}). Copy tokenizer.json, "
             "tokenizer_config.json and special_tokens_map.json of the model's repository there."
         ) from None
     longest = int(model.config.text_config.max_position_embeddings)
-    padding = "longest" if model_type == "clip" else "max_length"  # SigLIP was trained on texts of full length
+    padding = (
+        "longest" if model_type == "clip" else "max_length"
+    )  # SigLIP was trained on texts of full length
 
     def tokens(texts: Sequence[str]) -> Any:
-        return tokenizer(list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="pt")
+        return tokenizer(
+            list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="pt"
+        )
 
     model.eval().requires_grad_(False)
     transform, said = read_processor(folder)
     _check_size(folder, transform, model.config.vision_config, TOWERS[model_type])
-    fingerprint = fingerprint_of(model.state_dict(), f"hf text {model_type} {said} {type(tokenizer).__name__}")
+    fingerprint = fingerprint_of(
+        model.state_dict(), f"hf text {model_type} {said} {type(tokenizer).__name__}"
+    )
     place_ = choose_device(device)
     return HfText(fingerprint, float(model.logit_scale.exp()), model.to(place_), tokens, place_)
 
@@ -175,7 +201,9 @@ def _find_tower(folder: Path) -> tuple[str, Tower]:
     try:
         model_type = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
     except (KeyError, TypeError, ValueError):
-        raise BadInput(f"{folder / 'config.json'} names no `model_type`, as a repository for transformers does.") from None
+        raise BadInput(
+            f"{folder / 'config.json'} names no `model_type`, as a repository for transformers does."
+        ) from None
     if model_type not in TOWERS:
         raise BadInput(
             f"{folder} holds a {model_type!r}; of transformers these can be used: {', '.join(TOWERS)}."

@@ -18,7 +18,11 @@ from transformers.utils import logging
 from loop.errors import BadInput
 
 Transform = Callable[[Image.Image], torch.Tensor]
-PROBES = ((97, 61), (40, 83), (64, 64))  # sizes, odd ones too, on which the short way must give the same bytes
+PROBES = (
+    (97, 61),
+    (40, 83),
+    (64, 64),
+)  # sizes, odd ones too, on which the short way must give the same bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ class Steps:
         height, width = self.size
         if self.short:
             least = min(image.size)
-            width, height = (int(self.short * side / least) if side > least else self.short for side in image.size)
+            width, height = (
+                int(self.short * side / least) if side > least else self.short for side in image.size
+            )
         pixels = np.asarray(image.resize((width, height), self.resample))  # (h, w, 3)
         if self.crop is not None:
             top, left = (height - self.crop[0]) // 2, (width - self.crop[1]) // 2

@@ -131,7 +131,9 @@ def _say_absent(spec: str, repository: str, file: str, error: Exception) -> str:
     page = f"https://huggingface.co/{repository}"
     terms = ""
     if isinstance(error, GatedRepoError) or is_gated(repository):
-        terms = f" It is gated: accept its terms on {page} and log in with `hf auth login` where you fetch it."
+        terms = (
+            f" It is gated: accept its terms on {page} and log in with `hf auth login` where you fetch it."
+        )
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0][:160]
     return (
         f"[encoder] spec = {spec!r}: {file} of {repository} is not on this machine and cannot be fetched ({reason}).{terms} "

@@ -21,7 +21,11 @@ from loop.encoders import mae
 from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
 from loop.errors import BadInput
 
-PACKAGED = {"tf_efficientnet_lite0": 224, "tf_efficientnet_lite1": 240, "tf_efficientnet_lite2": 260}  # pixels
+PACKAGED = {
+    "tf_efficientnet_lite0": 224,
+    "tf_efficientnet_lite1": 240,
+    "tf_efficientnet_lite2": 260,
+}  # pixels
 CONFIG = "config.json"
 
 
@@ -97,7 +101,9 @@ def _split_size(spec: str, name: str) -> tuple[str, int | None]:
         return name, None
     found = re.fullmatch(r"size=(\d{1,4})", asked)
     if found is None:
-        raise BadInput(f"[encoder] spec = {spec!r}: behind ? stands size=PIXELS, e.g. ?size=512, and not {asked!r}.")
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: behind ? stands size=PIXELS, e.g. ?size=512, and not {asked!r}."
+        )
     return plain, int(found[1])
 
 
@@ -112,10 +118,14 @@ def _created(spec: str, arch: str, size: int | None, pretrained: bool) -> torch.
     try:
         model: torch.nn.Module = timm.create_model(arch, pretrained=pretrained, num_classes=0, **options)
     except (AssertionError, TypeError) as error:
-        raise BadInput(f"[encoder] spec = {spec!r}: {arch} cannot be made for {size} pixels ({error}).") from None
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: {arch} cannot be made for {size} pixels ({error})."
+        ) from None
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1,))[0]
     if size is not None and size % patch:
-        raise BadInput(f"[encoder] spec = {spec!r}: {size} pixels are no whole number of {patch}-pixel patches.")
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: {size} pixels are no whole number of {patch}-pixel patches."
+        )
     return model
 
 

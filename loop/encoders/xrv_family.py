@@ -47,7 +47,9 @@ def load_torchxrayvision(spec: str, name: str, device: str, allow_pickle: str = 
     about = known[model_name]
     path = Path(file).expanduser() if file else _own_file(xrv, model_name, about["weights_url"], allow_pickle)
     weights = read_weights(path, allow_pickle)
-    part, forward = _dense(xrv, weights, path) if model_name.startswith("densenet") else _residual(weights, path)
+    part, forward = (
+        _dense(xrv, weights, path) if model_name.startswith("densenet") else _residual(weights, path)
+    )
     preprocessing = Preprocessing(int(about["input_resolution"]))
     return freeze(spec, part, forward, preprocessing, f"torchxrayvision {preprocessing!r}", device)
 
@@ -90,7 +92,7 @@ def _own_file(xrv: Any, name: str, url: str, allow_pickle: str) -> Path:
         return path
     absent = (
         f"The weights of torchxrayvision:{name} are not on this machine. To work offline, copy {url} to {path}, or anywhere "
-        f"and set [encoder] spec = \"torchxrayvision:{name}@/path/to/{path.name}\"."
+        f'and set [encoder] spec = "torchxrayvision:{name}@/path/to/{path.name}".'
     )
     if name.startswith("densenet") and path.name != allow_pickle:
         raise BadInput(
