@@ -43,7 +43,9 @@ class Preprocessing:
         pixels = torch.from_numpy(np.asarray(square, dtype=np.float32))[None]  # (1, 320, 320)
         normalised = (pixels - MEAN) / DEVIATION
         # torchvision 0.11, with which it was trained, resizes tensors without antialiasing.
-        fit = resize(normalised, [self.size, self.size], InterpolationMode.BICUBIC, antialias=False)
+        fit: torch.Tensor = resize(
+            normalised, [self.size, self.size], InterpolationMode.BICUBIC, antialias=False
+        )
         return fit.repeat(3, 1, 1)
 
 

@@ -25,14 +25,8 @@ from loop.encoders.hf_images import read_processor, silent
 from loop.encoders.hub import WEIGHTS, find_folder
 from loop.errors import BadInput
 
-TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-)
+VOCABULARY = ("tokenizer.json", "vocab.json", "spiece.model")
+TOKENIZER = (*VOCABULARY, "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 SAID = (  # what changes a vector and is no weight
     "hidden_act",
     "image_size",
@@ -168,15 +162,7 @@ def load_hf_text(spec: str, name: str, device: str) -> HfText:
             f"[encoder] spec = {spec!r}: a {model_type} model has no text tower; CLIP and SigLIP have."
         )
     model = _loaded(folder, "CLIPModel" if model_type == "clip" else "SiglipModel", {})
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
-    except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
-        raise BadInput(
-            f"{folder}: the tokenizer of the text tower cannot be used ({_reason(error)}). Copy tokenizer.json, "
-            "tokenizer_config.json and special_tokens_map.json of the model's repository there."
-        ) from None
+    tokenizer = _read_tokenizer(folder)
     longest = int(model.config.text_config.max_position_embeddings)
     padding = (
         "longest" if model_type == "clip" else "max_length"
@@ -195,6 +181,23 @@ def load_hf_text(spec: str, name: str, device: str) -> HfText:
     )
     place_ = choose_device(device)
     return HfText(fingerprint, float(model.logit_scale.exp()), model.to(place_), tokens, place_)
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    """The tokenizer that a folder ships; without its files the library would make an empty one."""
+    reason = "there is none"
+    if any((folder / file).is_file() for file in VOCABULARY):
+        try:
+            with silent():
+                return transformers.AutoTokenizer.from_pretrained(
+                    folder, trust_remote_code=False, local_files_only=True
+                )
+        except Exception as error:  # damaged files, or of another kind: whatever they lead the library to
+            reason = _reason(error)
+    raise BadInput(
+        f"{folder}: the text tower's tokenizer cannot be used ({reason}). Copy tokenizer.json, tokenizer_config.json and "
+        "special_tokens_map.json of the model's repository there, or what it has in their place."
+    )
 
 
 def _find_tower(folder: Path) -> tuple[str, Tower]:

@@ -69,7 +69,7 @@ def read_processor(folder: Path) -> tuple[Transform, str]:
     """
     try:
         with silent():
-            processor: Any = AutoImageProcessor.from_pretrained(
+            processor: Any = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
                 folder, backend="pil", trust_remote_code=False, local_files_only=True
             )
     except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
@@ -92,14 +92,14 @@ def read_processor(folder: Path) -> tuple[Transform, str]:
 def silent() -> Iterator[None]:
     """Keep transformers' reports, of weights that we do not want and the like, and its progress bar from the terminal."""
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(level)
         if bar:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _short_way(processor: Any) -> Steps | None:

@@ -6,12 +6,14 @@ disease detection from retinal images" (RETFound), 2023.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from PIL import Image
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # type: ignore[attr-defined]
-from timm.layers import resample_abs_pos_embed
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
 
@@ -37,9 +39,19 @@ def make_transform(size: int) -> tuple[Callable[[Image.Image], torch.Tensor], st
     return transform, f"short side {short} bicubic, centre {size}, ImageNet mean and deviation"
 
 
-def resized(weights: Mapping[str, torch.Tensor], model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Weights whose position table is interpolated to a model's grid, bicubic without antialiasing."""
-    table, grid = weights["pos_embed"], model.patch_embed.grid_size  # type: ignore[union-attr]
-    tokens = int(model.num_prefix_tokens)  # type: ignore[arg-type]
-    fitted = resample_abs_pos_embed(table, list(grid), num_prefix_tokens=tokens, antialias=False)  # type: ignore[arg-type]
+def with_resized_table(weights: Mapping[str, torch.Tensor], model: Any) -> Mapping[str, torch.Tensor]:
+    """Weights whose position table is interpolated to a model's grid, bicubic without antialiasing; others as they are."""
+    table = weights.get("pos_embed")
+    if table is None or getattr(model, "pos_embed", None) is None:
+        return weights
+    tokens = 0 if model.no_embed_class else int(model.num_prefix_tokens)
+    if math.isqrt(table.shape[1] - tokens) ** 2 != table.shape[1] - tokens:
+        return weights
+    grid = list(model.patch_embed.grid_size)
+    fitted = resample_abs_pos_embed(table, grid, num_prefix_tokens=tokens, antialias=False)
     return {**weights, "pos_embed": fitted}
+
+
+def size_of(model: Any) -> int:
+    """Side of the images that a vision transformer of timm takes."""
+    return int(model.patch_embed.img_size[0])

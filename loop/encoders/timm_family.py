@@ -63,15 +63,12 @@ def load_timm(spec: str, name: str, device: str, allow_pickle: str = "") -> Froz
         source = Path(checkpoint).expanduser()
         weights = read_weights(source, allow_pickle)
         model = _created(spec, arch, size, pretrained=False)
-        if mae.is_mae(weights):
-            if size is not None:
-                weights = mae.resized(weights, model)
-            fill(model, weights, source)
-            transform, said = mae.make_transform(model.patch_embed.img_size[0])  # type: ignore[union-attr, index]
-            return freeze(spec, model, model, transform, f"timm {plain} mae {said}", device)
-        if size is not None and "pos_embed" in weights:
-            weights = mae.resized(weights, model)
+        if size is not None:
+            weights = mae.with_resized_table(weights, model)
         fill(model, weights, source)
+        if mae.is_mae(weights):
+            transform, said = mae.make_transform(mae.size_of(model))
+            return freeze(spec, model, model, transform, f"timm {plain} mae {said}", device)
         config = resolve_data_config(_asked(size), _read_beside(source), model)  # type: ignore[no-untyped-call]
     elif not own:
         raise BadInput(
@@ -114,7 +111,9 @@ def _asked(size: int | None) -> dict[str, Any]:
 def _created(spec: str, arch: str, size: int | None, pretrained: bool) -> torch.nn.Module:
     """A model without its classifier; one with a position table is made for the size that was asked for."""
     known = timm.get_pretrained_cfg(arch)
-    options = {"img_size": size} if size is not None and known is not None and known.fixed_input_size else {}
+    options: dict[str, Any] = (
+        {"img_size": size} if size is not None and known is not None and known.fixed_input_size else {}
+    )
     try:
         model: torch.nn.Module = timm.create_model(arch, pretrained=pretrained, num_classes=0, **options)
     except (AssertionError, TypeError) as error:

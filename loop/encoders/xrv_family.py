@@ -70,7 +70,7 @@ class Preprocessing:
         side = min(height, width)
         top, left = height // 2 - side // 2, width // 2 - side // 2
         square = pixels[None, top : top + side, left : left + side]
-        made = resize(square, (1, self.size, self.size), mode="constant", preserve_range=True)
+        made = resize(square, (1, self.size, self.size), mode="constant", preserve_range=True)  # type: ignore[no-untyped-call]
         return torch.from_numpy(made.astype(np.float32))
 
 
