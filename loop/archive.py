@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from loop.encoders.table import read_table
 from loop.errors import BadInput
 
 
@@ -97,7 +97,7 @@ def read_archive(features: Path, labels: Path, group: str | None, findings: Sequ
     Raises:
         BadInput: A file, a column or a value is missing or impossible, or the two have no name in common.
     """
-    feat, names = _read_features(features)
+    feat, names = read_table(features)
     table = read_labels(labels, group, findings)
     row_of = {name: row for row, name in enumerate(names)}
     rows = [row for row, name in enumerate(table.names) if name in row_of]
@@ -110,23 +110,6 @@ def read_archive(features: Path, labels: Path, group: str | None, findings: Sequ
         findings=table.findings,
     )
     return Archive(kept, np.asarray(feat[[row_of[name] for name in kept.names]], dtype=np.float32))
-
-
-def _read_features(path: Path) -> tuple[NDArray[Any], list[str]]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            feat, names = stored["feat"], [str(name) for name in stored["name"]]
-    except (OSError, KeyError, ValueError, TypeError):
-        raise BadInput(
-            f"{path} cannot be used as features: it must be an .npz with arrays `feat` (n, d) and `name` (n,)."
-        ) from None
-    if feat.ndim != 2 or len(feat) != len(names):
-        raise BadInput(
-            f"{path}: `feat` has shape {feat.shape} and `name` has {len(names)} entries; they must agree."
-        )
-    if not np.isfinite(feat).all():
-        raise BadInput(f"{path}: `feat` holds NaN or infinity; encode these images again.")
-    return feat, names
 
 
 def _find_findings(table: pd.DataFrame, key: str, group: str | None) -> tuple[str, ...]:

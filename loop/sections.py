@@ -133,10 +133,14 @@ class EncoderSettings(Section):
 
     spec: str = Field(
         "timm:tf_efficientnet_lite0",
-        description="which model: timm:NAME[@CHECKPOINT] or open_clip:ARCH@PRETRAINED, e.g. open_clip:hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        description="which model, FAMILY:NAME, e.g. hf:microsoft/rad-dino or features:TABLE.npz; `loop encoders list` names the families",
     )
     batch_size: int = Field(64, ge=1, le=4096, description="images encoded at once")
     device: str = Field("auto", description="where it runs: auto, cpu, cuda, cuda:1 or mps")
+    allow_pickle: str = Field(
+        "",
+        description="name of the one checkpoint file that may be loaded although it is a pickle, which can run any code; default: none",
+    )
 
 
 class BatchSettings(Section):

@@ -91,7 +91,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
     studio.about()  # a wrong address or key should be known before an hour of encoding
     settings.folder.mkdir(parents=True, exist_ok=True)
     with _alone(settings.folder), State.create(settings.state_url) as state:
-        encoder = load_encoder(settings.encoder.spec, settings.encoder.device)
+        encoder = load_encoder(settings.encoder.spec, settings.encoder.device, settings.encoder.allow_pickle)
         items, n_encoded, problems = _take_in(settings, state, encoder, shows)
         interface, project_id = _enter(settings, state, studio)
         n_imported, unclear = _import(settings, state, studio, project_id, interface, items, shows)

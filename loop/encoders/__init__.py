@@ -13,8 +13,12 @@ from PIL import Image
 from loop.errors import BadInput
 
 EXAMPLES = {
-    "timm": "timm:tf_efficientnet_lite0, timm:resnet50.a1_in1k, timm:NAME@CHECKPOINT",
+    "timm": "timm:tf_efficientnet_lite0, timm:resnet50.a1_in1k, timm:NAME@CHECKPOINT, timm:NAME@CHECKPOINT?size=512",
     "open_clip": "open_clip:ViT-B-32@openai, open_clip:ARCH@CHECKPOINT, open_clip:hf-hub:ORG/NAME",
+    "hf": "hf:microsoft/rad-dino, hf:ORG/NAME@REVISION, hf:/path/to/folder, hf:ORG/NAME#projected",
+    "torchxrayvision": "torchxrayvision:densenet121-res224-all, torchxrayvision:NAME@FILE",
+    "chexzero": "chexzero:CHECKPOINT",
+    "features": "features:TABLE.npz",
 }
 
 
@@ -43,7 +47,7 @@ class Encoder(Protocol):
         ...
 
     def preprocess(self, image: Image.Image) -> Any:
-        """Bring an image into the model's input, a tensor of shape ``(3, height, width)``; safe in threads."""
+        """Bring an image into the model's input, a tensor of shape ``(channels, height, width)``; safe in threads."""
         ...
 
     def embed(self, inputs: Sequence[Any]) -> NDArray[np.float32]:
@@ -51,25 +55,44 @@ class Encoder(Protocol):
         ...
 
 
-def load_encoder(spec: str, device: str = "auto") -> Encoder:
+def load_encoder(spec: str, device: str = "auto", allow_pickle: str = "") -> Encoder:
     """Load an encoder.
 
     Args:
-        spec: ``family:name``, e.g. ``timm:tf_efficientnet_lite0`` or ``open_clip:ViT-B-32@openai``.
+        spec: ``family:name``, e.g. ``timm:tf_efficientnet_lite0``, ``open_clip:ViT-B-32@openai`` or
+            ``hf:microsoft/rad-dino``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        allow_pickle: Name of the one checkpoint file that may be loaded although it is a pickle, which can run any code.
 
     Raises:
         BadInput: No such family or model, or its weights are not on this machine and cannot be fetched.
     """
     family, _, name = spec.partition(":")
-    if family == "timm" and name:
-        from loop.encoders.timm_family import load_timm
+    match family if name else "":
+        case "timm":
+            from loop.encoders.timm_family import load_timm
 
-        return load_timm(spec, name, device)
-    if family == "open_clip" and name:
-        from loop.encoders.open_clip_family import load_open_clip
+            return load_timm(spec, name, device, allow_pickle)
+        case "open_clip":
+            from loop.encoders.open_clip_family import load_open_clip
 
-        return load_open_clip(spec, name, device)
+            return load_open_clip(spec, name, device, allow_pickle)
+        case "hf":
+            from loop.encoders.hf_family import load_hf
+
+            return load_hf(spec, name, device)
+        case "torchxrayvision":
+            from loop.encoders.xrv_family import load_torchxrayvision
+
+            return load_torchxrayvision(spec, name, device, allow_pickle)
+        case "chexzero":
+            from loop.encoders.chexzero_family import load_chexzero
+
+            return load_chexzero(spec, name, device, allow_pickle)
+        case "features":
+            from loop.encoders.table import open_table
+
+            return open_table(spec, name)
     near = difflib.get_close_matches(family, EXAMPLES, n=1)
     meant = f" Did you mean {near[0]}:{name or 'NAME'}?" if near else ""
     examples = "; ".join(EXAMPLES.values())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loop.encoders import Encoder
+from loop.encoders.table import TableEncoder
 from loop.features import FeatureStore, storable
 from loop.images import BadImage, open_image
 from loop.items import Item
@@ -44,6 +45,8 @@ def encode_items(
     Raises:
         Unavailable: Another process encodes into this store, or the disk is full; what was committed stays.
     """
+    if isinstance(encoder, TableEncoder):
+        return _copy(items, encoder, store, batch_size, told)
     with store.writing():
         return _encode(items, encoder, store, batch_size, told)
 
@@ -84,6 +87,26 @@ def _encode(
         if told is not None:
             told(done, len(items))
     return EncodeReport(encoded, tuple(problems))
+
+
+def _copy(
+    items: Sequence[Item],
+    encoder: TableEncoder,
+    store: FeatureStore,
+    batch_size: int,
+    told: Callable[[int, int], None] | None,
+) -> EncodeReport:
+    """Take over what somebody else computed; the images are not opened."""
+    found = encoder.find({item.item: item.path for item in items})
+    with store.writing():
+        store.drop_bad()
+        todo = store.missing(list(found.rows))
+        for start in range(0, len(todo), batch_size):
+            some = todo[start : start + batch_size]
+            store.append(some, encoder.vectors([found.rows[item] for item in some]))
+        if told is not None:
+            told(len(items), len(items))
+    return EncodeReport(len(todo), found.problems)
 
 
 def _decoded(items: Sequence[Item], encoder: Encoder, batch_size: int) -> Iterator[list[tuple[Item, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import hashlib
 import warnings
@@ -26,8 +27,8 @@ class FrozenEncoder:
         spec: How it was asked for.
         dim: Length of its vectors.
         fingerprint: Hash of weights and preprocessing.
-        transform: An RGB image to a tensor, shape ``(3, height, width)``.
-        forward: Tensors ``(n, 3, height, width)`` to vectors ``(n, dim)``.
+        transform: An RGB image to a tensor, shape ``(channels, height, width)``.
+        forward: Tensors ``(n, channels, height, width)`` to vectors ``(n, dim)``.
         device: Where the model lies.
     """
 
@@ -39,12 +40,12 @@ class FrozenEncoder:
     device: torch.device
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Bring an image into the model's input, shape ``(3, height, width)``."""
+        """Bring an image into the model's input, shape ``(channels, height, width)``."""
         return self.transform(image.convert("RGB"))
 
     def embed(self, inputs: Sequence[torch.Tensor]) -> NDArray[np.float32]:
         """Vectors of preprocessed images, shape ``(n, dim)``."""
-        batch = torch.stack(list(inputs)).to(self.device)  # (n, 3, h, w)
+        batch = torch.stack(list(inputs)).to(self.device)  # (n, c, h, w)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
             vectors = self.forward(batch)  # (n, dim)
         return np.asarray(vectors.float().cpu().numpy(), dtype=np.float32)
@@ -117,6 +118,22 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {', '.join(near)}?" if near else ""
 
 
+def split_vector(spec: str, name: str, *kinds: str) -> tuple[str, str]:
+    """A name without its ``#KIND``, and the kind of vector that this asks for; without one, the first of the kinds.
+
+    Raises:
+        BadInput: The family has no such vector.
+    """
+    plain, mark, kind = name.rpartition("#")
+    if not mark:
+        return name, kinds[0]
+    if kind not in kinds:
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: #{kind} is no vector of this family; it has {', '.join(f'#{k}' for k in kinds)}."
+        )
+    return plain, kind
+
+
 def fill(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: Path, part: str = "") -> None:
     """Load weights into a model; those whose name starts with ``part`` must all be there and fit.
 
@@ -138,11 +155,15 @@ def fill(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: Pa
     model.load_state_dict({n: t for n, t in weights.items() if n.startswith(part)}, strict=False)
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(path: Path, allow_pickle: str = "") -> dict[str, torch.Tensor]:
     """Read a state dictionary from safetensors or a torch file; nothing in the file is executed.
 
+    Args:
+        path: The file.
+        allow_pickle: Name of the one file whose pickled objects are executed all the same, at the user's word.
+
     Raises:
-        BadInput: No such file, or no weights inside.
+        BadInput: No such file, no weights inside, or pickled objects that were not allowed.
     """
     if not path.is_file():
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -155,15 +176,36 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             return dict(load_file(path))
         except SafetensorError as error:
             raise BadInput(f"{path} is no safetensors file: {error}") from None
-    try:
-        held: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the bytes lead it to
-        raise BadInput(
-            f"{path} holds no plain weights ({str(error).splitlines()[0][:200]}). Save it as safetensors."
-        ) from None
+    held = _read_torch(path, allow_pickle)
+    if isinstance(held, torch.nn.Module):
+        for part in held.modules():  # models pickled by torch before 1.6 lack what state_dict() reads
+            part.__dict__.setdefault("_non_persistent_buffers_set", set())
+        held = held.state_dict()
     for key in ("state_dict", "model"):
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held = held[key]
     if not isinstance(held, Mapping) or not all(isinstance(v, torch.Tensor) for v in held.values()):
         raise BadInput(f"{path} holds no state dictionary.")
     return {str(name).removeprefix("module."): tensor for name, tensor in held.items()}
+
+
+def _read_torch(path: Path, allow_pickle: str) -> Any:
+    """What a torch file holds: plain weights, or any objects in the one file that is allowed by name."""
+    try:
+        with torch.serialization.safe_globals(
+            [argparse.Namespace]
+        ):  # MAE's checkpoints keep their arguments in one
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the bytes lead it to
+        reason = str(error).splitlines()[0][:200]
+    if path.name != allow_pickle:
+        raise BadInput(
+            f"{path} holds no plain weights ({reason}). Pickled objects can run any code, so they are refused. Save its "
+            f'weights as safetensors; or, if you trust whom it comes from, set [encoder] allow_pickle = "{path.name}".'
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the source of the pickled classes has changed since
+            return torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise BadInput(f"{path} cannot be unpickled: {str(error).splitlines()[0][:200]}") from None

@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import constants
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
-from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
+from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights, split_vector
 from loop.errors import BadInput
 
 CONFIG = "open_clip_config.json"
@@ -30,8 +30,10 @@ UNUSABLE = (  # what open_clip, torch and the hub's client raise for files that 
 SHIPPED = ("mean", "std", "interpolation", "resize_mode")
 
 
-def load_open_clip(spec: str, name: str, device: str) -> FrozenEncoder:
-    """Load an open_clip model; its vector is ``encode_image``, not normalised.
+def load_open_clip(spec: str, name: str, device: str, allow_pickle: str = "") -> FrozenEncoder:
+    """Load an open_clip model; its vector is ``encode_image``, the image embedding beside the text, not normalised.
+
+    With ``#pooled`` behind the name it is what the projection into that space is given: for a probe often the better one.
 
     A checkpoint file gets the preprocessing of an ``open_clip_config.json`` beside it; without one, that of the
     architecture's published weights. Its activation is the architecture's: weights trained with QuickGELU, such as
@@ -42,12 +44,14 @@ def load_open_clip(spec: str, name: str, device: str) -> FrozenEncoder:
         name: ``ARCH@PRETRAINED_TAG``, ``ARCH@CHECKPOINT``, ``hf-hub:ORG/NAME`` or ``local-dir:FOLDER``, a folder
             with the files of a hub repository.
         device: ``auto`` or a torch device.
+        allow_pickle: Name of a checkpoint that may be loaded although it is a pickle.
 
     Raises:
         BadInput: No such architecture or tag, or its weights are not on this machine and cannot be fetched.
     """
+    name, kind = split_vector(spec, name, "projected", "pooled")
     if name.startswith(("hf-hub:", "local-dir:")):
-        return _frozen(spec, name, _created(name, None), device)
+        return _frozen(spec, name, _created(name, None), device, kind)
     arch, _, weights = name.partition("@")
     if arch not in open_clip.list_models():
         raise BadInput(
@@ -55,21 +59,21 @@ def load_open_clip(spec: str, name: str, device: str) -> FrozenEncoder:
         )
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if weights in tags:
-        return _frozen(spec, arch, _created(arch, weights), device)
+        return _frozen(spec, arch, _created(arch, weights), device, kind)
     path = Path(weights).expanduser()
     if not weights or not path.is_file():
         raise BadInput(
             f"[encoder] spec = {spec!r}: {weights or 'nothing'} is neither a checkpoint on this machine nor one of the "
             f"pretrained tags of {arch}: {', '.join(tags) or 'it has none'}.{did_you_mean(weights, tags)}"
         )
-    held = read_weights(path)
+    held = read_weights(path, allow_pickle)
     preprocessing = _read_preprocessing(arch, tags, path)
     try:
         model = open_clip.create_model(arch, pretrained_text=False, force_preprocess_cfg=preprocessing)
     except (ImportError, RuntimeError) as error:  # a text tower of transformers, which is not installed
         raise BadInput(f"open_clip cannot build {arch}: {_reason(error)}") from None
     fill(model, held, path, "visual.")
-    return _frozen(spec, arch, model, device)
+    return _frozen(spec, arch, model, device, kind)
 
 
 def _created(arch: str, tag: str | None) -> torch.nn.Module:
@@ -140,11 +144,24 @@ def _place(arch: str, tag: str | None) -> str:
     return str(Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}")
 
 
-def _frozen(spec: str, arch: str, model: torch.nn.Module, device: str) -> FrozenEncoder:
+def _frozen(spec: str, arch: str, model: torch.nn.Module, device: str, kind: str) -> FrozenEncoder:
     """Freeze the image tower; a text tower, which a checkpoint may lack, counts for nothing."""
     tower: Any = model.visual
     transform = image_transform_v2(PreprocessCfg(**tower.preprocess_cfg), is_train=False)
     encode: Any = model.encode_image
     # Where a folder lies changes no vector.
     said = "local-dir" if arch.startswith("local-dir:") else arch
+    if kind == "pooled":
+        _drop_projection(spec, tower)
+        said += " pooled"
     return freeze(spec, tower, encode, transform, f"open_clip {said} {transform!r}", device)
+
+
+def _drop_projection(spec: str, tower: Any) -> None:
+    """Leave an image tower at its pooled vector."""
+    if getattr(tower, "proj", None) is not None:
+        tower.proj = None
+    elif hasattr(tower, "trunk") and hasattr(tower, "head"):
+        tower.head = torch.nn.Identity()
+    else:
+        raise BadInput(f"[encoder] spec = {spec!r}: this tower pools and projects in one. Leave #pooled out.")

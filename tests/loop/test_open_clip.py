@@ -241,3 +241,15 @@ class Trap:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (self.path,))
+
+
+def test_the_pooled_vector_is_what_the_projection_is_given(tmp_path: Path) -> None:
+    model = make_model()
+    spec = f"open_clip:tiny@{write_weights(tmp_path / 'w.safetensors', model)}"
+    pooled = embed(f"{spec}#pooled")
+    assert pooled.shape == (2, 64)
+    np.testing.assert_allclose(pooled @ model.visual.proj.detach().numpy(), embed(spec), rtol=1e-4, atol=1e-5)
+    assert embed(f"{spec}#projected").tobytes() == embed(spec).tobytes()
+    prints = {load_encoder(f"{spec}{kind}", "cpu").fingerprint for kind in ("", "#projected", "#pooled")}
+    assert len(prints) == 2
+    assert "it has #projected, #pooled" in refusal(f"{spec}#mean")

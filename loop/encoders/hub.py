@@ -1,0 +1,143 @@
+"""Where weights lie: a local folder, or a repository of the Hugging Face hub in its cache, fetched if it must be."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from loop.errors import BadInput
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+SHIPPED = ("preprocessor_config.json", "processor_config.json")
+REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+def find_folder(spec: str, name: str, also: Sequence[str] = ()) -> Path:
+    """The folder with a model's files: configuration, image processor and weights.
+
+    A repository is looked up once; all further files are of the same commit.
+
+    Args:
+        spec: How the encoder was asked for.
+        name: A folder on this machine, ``ORG/NAME`` or ``ORG/NAME@REVISION``.
+        also: Further files to fetch if the repository has them.
+
+    Raises:
+        BadInput: A file is not on this machine and cannot be fetched; the message says which goes where.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _require(spec, folder)
+        return folder
+    asked = REPOSITORY.fullmatch(name)
+    if asked is None:
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: there is no folder {folder}, and it is no repository of the hub: "
+            "write hf:ORG/NAME, hf:ORG/NAME@REVISION or hf:/path/to/folder."
+        )
+    repository, revision = asked["name"], asked["revision"]
+    folder = _fetched(spec, repository, "config.json", revision)
+    for group in (SHIPPED, WEIGHTS):
+        _first_fetched(spec, repository, group, folder.name)
+    for shard in _shards(folder):
+        _fetched(spec, repository, shard, folder.name)
+    for file in also:
+        _fetched_if_there(repository, file, folder.name)
+    _require(spec, folder)
+    return folder
+
+
+def is_cached(repository: str, file: str) -> bool:
+    """Whether the hub's cache on this machine holds a file; the network is not asked."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, file, cache_dir=constants.HF_HUB_CACHE)
+    return isinstance(found, str)
+
+
+def cache_folder(repository: str) -> Path:
+    """Where the hub's cache keeps a repository."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
+def _require(spec: str, folder: Path) -> None:
+    """Check that a folder is whole."""
+    lacking = [] if (folder / "config.json").is_file() else ["config.json"]
+    for group in (SHIPPED, WEIGHTS):
+        if not any((folder / file).is_file() for file in group):
+            lacking.append(group[0])
+    if not lacking:
+        lacking = [shard for shard in _shards(folder) if not (folder / shard).is_file()]
+    if lacking:
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: {folder} lacks {', '.join(lacking)}. It must hold config.json, "
+            "preprocessor_config.json and model.safetensors as the model's repository does."
+        )
+
+
+def _shards(folder: Path) -> list[str]:
+    """The files into which large weights are split."""
+    index = folder / WEIGHTS[1]
+    if (folder / WEIGHTS[0]).is_file() or not index.is_file():
+        return []
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise BadInput(f"{index} names no files; copy it anew from the model's repository.") from None
+
+
+def _first_fetched(spec: str, repository: str, files: Sequence[str], revision: str) -> None:
+    """Fetch the first of several files that the repository has; only the last one's absence is told."""
+    for file in files[:-1]:
+        if _fetched_if_there(repository, file, revision):
+            return
+    if not _fetched_if_there(repository, files[-1], revision):
+        _fetched(spec, repository, files[0], revision)
+
+
+def _fetched_if_there(repository: str, file: str, revision: str) -> bool:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        _download(repository, file, revision)
+    except EntryNotFoundError:
+        return False
+    return True
+
+
+def _fetched(spec: str, repository: str, file: str, revision: str | None) -> Path:
+    """The folder in which a fetched file lies."""
+    try:
+        return _download(repository, file, revision).parent
+    except Exception as error:  # the hub's client raises a dozen kinds of its own
+        raise BadInput(_say_absent(spec, repository, file, error)) from None
+
+
+def _download(repository: str, file: str, revision: str | None) -> Path:
+    from huggingface_hub import constants, hf_hub_download
+
+    return Path(hf_hub_download(repository, file, revision=revision, cache_dir=constants.HF_HUB_CACHE))
+
+
+def _say_absent(spec: str, repository: str, file: str, error: Exception) -> str:
+    from huggingface_hub.errors import GatedRepoError
+
+    from loop.encoders.catalogue import is_gated
+
+    page = f"https://huggingface.co/{repository}"
+    terms = ""
+    if isinstance(error, GatedRepoError) or is_gated(repository):
+        terms = (
+            f" It is gated: accept its terms on {page} and log in with `hf auth login` where you fetch it."
+        )
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0][:160]
+    return (
+        f"[encoder] spec = {spec!r}: {file} of {repository} is not on this machine and cannot be fetched ({reason}).{terms} "
+        f"To work offline, copy config.json, preprocessor_config.json and model.safetensors from {page} into one folder and "
+        f'set [encoder] spec = "hf:/path/to/folder"; or run `hf download {repository}` on a machine with a network and copy '
+        f"its cache to {cache_folder(repository)}."
+    )

@@ -1,0 +1,126 @@
+"""`torchxrayvision:` models: classifiers of chest radiographs, their pooled features; grey values in [-1024, 1024]."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
+from loop.errors import BadInput
+
+FOLDER = Path("~/.torchxrayvision/models_data")  # where the library itself keeps them
+KINDS = ("densenet121-", "resnet50-")
+
+
+def load_torchxrayvision(spec: str, name: str, device: str, allow_pickle: str = "") -> FrozenEncoder:
+    """Load a model of torchxrayvision; its vector is the pooled feature before the classifier (1024 or 2048).
+
+    The DenseNets are published as pickled whole models, which can run any code: they are loaded only if the file is
+    allowed by name. A state dictionary saved from one needs no permission.
+
+    Args:
+        spec: How it was asked for.
+        name: ``densenet121-res224-all`` and its siblings or ``resnet50-res512-all``; ``NAME@FILE`` if its weights do not
+            lie in the library's own folder.
+        device: ``auto`` or a torch device.
+        allow_pickle: Name of a weights file that may be loaded although it is a pickle.
+
+    Raises:
+        BadInput: The library is not installed, has no such model, or its weights are not here or not allowed.
+    """
+    xrv = _library()
+    model_name, _, file = name.partition("@")
+    known = {key: held for key, held in xrv.models.model_urls.items() if key.startswith(KINDS)}
+    if model_name not in known:
+        raise BadInput(
+            f"torchxrayvision has no model {model_name!r}; it has {', '.join(known)}.{did_you_mean(model_name, known)}"
+        )
+    about = known[model_name]
+    path = Path(file).expanduser() if file else _own_file(xrv, model_name, about["weights_url"], allow_pickle)
+    weights = read_weights(path, allow_pickle)
+    part, forward = (
+        _dense(xrv, weights, path) if model_name.startswith("densenet") else _residual(weights, path)
+    )
+    preprocessing = Preprocessing(int(about["input_resolution"]))
+    return freeze(spec, part, forward, preprocessing, f"torchxrayvision {preprocessing!r}", device)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """The library's own: grey values from -1024 to 1024, the centre square, resized by scikit-image."""
+
+    size: int
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """Prepare an image: ``(1, size, size)``."""
+        from skimage.transform import resize
+
+        grey = np.asarray(image.convert("L"))
+        pixels = (2 * (grey.astype(np.float32) / 255) - 1.0) * 1024  # (h, w)
+        height, width = pixels.shape
+        side = min(height, width)
+        top, left = height // 2 - side // 2, width // 2 - side // 2
+        square = pixels[None, top : top + side, left : left + side]
+        made = resize(square, (1, self.size, self.size), mode="constant", preserve_range=True)  # type: ignore[no-untyped-call]
+        return torch.from_numpy(made.astype(np.float32))
+
+
+def _library() -> Any:
+    try:
+        with warnings.catch_warnings():  # importing it silences all warnings for good
+            import torchxrayvision
+    except ImportError:
+        raise BadInput("torchxrayvision is not installed: pip install 'annotation-loop[xrv]'.") from None
+    return torchxrayvision
+
+
+def _own_file(xrv: Any, name: str, url: str, allow_pickle: str) -> Path:
+    """The library's own copy of the weights, fetched if it may be; what would be refused is not fetched."""
+    from huggingface_hub import constants
+
+    path = FOLDER.expanduser() / url.rsplit("/", 1)[-1]
+    if path.is_file():
+        return path
+    absent = (
+        f"The weights of torchxrayvision:{name} are not on this machine. To work offline, copy {url} to {path}, or anywhere "
+        f'and set [encoder] spec = "torchxrayvision:{name}@/path/to/{path.name}".'
+    )
+    if name.startswith("densenet") and path.name != allow_pickle:
+        raise BadInput(
+            f"{absent} They are a pickled model, which can run any code when it is loaded: if you trust them, set [encoder] "
+            f'allow_pickle = "{path.name}".'
+        )
+    if constants.HF_HUB_OFFLINE:
+        raise BadInput(f"{absent} Nothing is fetched, because HF_HUB_OFFLINE is set.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(sys.stderr):
+            xrv.utils.download(url, os.fspath(path))
+    except OSError as error:  # requests' errors are OSErrors
+        raise BadInput(f"{absent} They cannot be fetched ({str(error)[:160]}).") from None
+    return path
+
+
+def _dense(xrv: Any, weights: dict[str, torch.Tensor], path: Path) -> tuple[torch.nn.Module, Any]:
+    model = xrv.models.DenseNet()
+    fill(model, weights, path, "features.")
+    return model.features, model.features2
+
+
+def _residual(weights: dict[str, torch.Tensor], path: Path) -> tuple[torch.nn.Module, Any]:
+    from torchvision.models import resnet50
+
+    model: Any = resnet50(weights=None)
+    model.conv1 = torch.nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    model.fc = torch.nn.Identity()
+    fill(model, weights, path)
+    return model, model

