@@ -28,6 +28,7 @@ from loop.report import StepReport, as_json
 from loop.serving import address_images
 from loop.settings import Settings
 from loop.state import State
+from loop.stores import Stores, list_stores, open_store
 
 CHUNK = 5_000  # images uploaded and imported before the state notes their tasks
 
@@ -153,46 +154,28 @@ def open_features(settings: Settings, state: State) -> FeatureStore:
             f"The embeddings were made with {made['spec']}, but [encoder] spec is {settings.encoder.spec}. "
             "Run `loop start` to encode with the new one, or put the old one back."
         )
-    return FeatureStore.open(
-        settings.folder / "features" / made["fingerprint"], made["fingerprint"], made["dim"]
-    )
+    return FeatureStore.open(settings.features_folder / made["fingerprint"], made["fingerprint"], made["dim"])
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What a check of the stored embeddings found."""
+def list_features(settings: Settings, *, check: bool) -> Stores:
+    """List the embeddings of every encoder in the project's folder.
 
-    encoder: str
-    rows: int
-    batches: int
-    problems: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every batch agrees with its checksum."""
-        return not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON-ready values."""
-        return {**as_json(self), "ok": self.ok}
-
-
-def verify_features(settings: Settings) -> Verified:
-    """Check every stored batch of embeddings against its checksum.
+    Args:
+        settings: The project's settings.
+        check: Check every batch against its checksums.
 
     Raises:
-        BadInput: The project was not started.
+        BadInput: The project was not started, or nothing was encoded.
     """
     with State.open(settings.state_url) as state:
-        store = open_features(settings, state)
-    found = store.verify()
-    return Verified(
-        encoder=settings.encoder.spec,
-        rows=found.rows,
-        batches=found.batches,
-        problems=tuple(
-            f"rows {first:,} to {first + n - 1:,} do not agree with their checksum" for first, n in found.bad
-        ),
+        made = state.fact("encoder") or {"fingerprint": "", "spec": ""}
+        items = [item.item for item in state.items()]
+    return list_stores(
+        settings.features_folder,
+        check=check,
+        items=items,
+        in_force=made["fingerprint"],
+        specs={made["fingerprint"]: made["spec"]},
     )
 
 
@@ -210,7 +193,7 @@ def _take_in(
     )
     hashed = hash_images(found, lambda done, total: shows("hashing", done, total))
     fingerprint = encoder.fingerprint
-    store = FeatureStore.open(settings.folder / "features" / fingerprint, fingerprint, encoder.dim)
+    store = open_store(settings.features_folder, encoder)
     report = encode_items(
         hashed.items,
         encoder,
