@@ -86,7 +86,7 @@ def encode(
     store: Path | None,
     flat: bool,
     batch_size: int,
-    device: str,
+    devices: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -100,16 +100,25 @@ def encode(
       loop encode images.zip --encoder timm:tf_efficientnet_lite0 --out features.npz
       loop simulate --features features.npz --labels labels.csv --group patient
     """
-    from loop.encoders import load_encoder
+    from loop.encoders.devices import load_on_devices
+    from loop.encoders.embed import here
     from loop.pictures import find_pictures
     from loop.show import Progress
     from loop.show_features import show_tabled
     from loop.table import encode_table
 
     pictures = find_pictures(source, flat=flat)  # a wrong path should be known before weights are fetched
-    encoder = load_encoder(spec, device)
+    encoders = load_on_devices(spec, devices)
     with Progress(visible=not (quiet or as_json)) as progress:
-        told = encode_table(pictures, encoder, out, store or out.with_suffix(".store"), batch_size, progress)
+        told = encode_table(
+            pictures,
+            encoders[0],
+            out,
+            store or out.with_suffix(".store"),
+            batch_size,
+            progress,
+            here(encoders),
+        )
     tell(told, show_tabled, quiet=quiet, as_json=as_json)
 
 

@@ -117,11 +117,12 @@ def _open_dicom(path: Readable) -> Image.Image:
         with path.open("rb") as file:
             dataset = pydicom.dcmread(file)
         if "PixelData" not in dataset:
-            raise BadImage(f"{path}: a DICOM file without an image")
+            raise BadImage(f"{path}: a DICOM file without an image, or cut off before its end")
         frames = int(dataset.get("NumberOfFrames", 1) or 1)
         if frames > 1:
             raise BadImage(f"{path}: holds {frames} frames; export the one to label as an image of its own")
         _check_size(path, int(dataset.Columns), int(dataset.Rows))
+        _check_decoder(path, dataset.file_meta.TransferSyntaxUID)
         pixels = dataset.pixel_array
         meaning = str(dataset.PhotometricInterpretation)
         if meaning.startswith("MONOCHROME"):
@@ -136,6 +137,15 @@ def _open_dicom(path: Readable) -> Image.Image:
         raise
     except (*DAMAGED, pydicom.errors.InvalidDicomError) as error:
         raise BadImage(f"{path}: the DICOM pixels cannot be read ({_reason(error)})") from None
+
+
+def _check_decoder(path: Readable, syntax: Any) -> None:
+    from pydicom.pixels import get_decoder  # type: ignore[attr-defined]
+
+    if syntax.is_compressed and syntax.is_encapsulated and not get_decoder(syntax).is_available:
+        raise BadImage(
+            f"{path}: compressed as {syntax.name}, which needs a plug-in: pip install 'annotation-loop[dicom]'"
+        )
 
 
 def _grey(pixels: NDArray[Any], dataset: Any) -> NDArray[np.uint8]:

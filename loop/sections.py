@@ -136,7 +136,10 @@ class EncoderSettings(Section):
         description="which model: timm:NAME[@CHECKPOINT] or open_clip:ARCH@PRETRAINED, e.g. open_clip:hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
     )
     batch_size: int = Field(64, ge=1, le=4096, description="images encoded at once")
-    device: str = Field("auto", description="where it runs: auto, cpu, cuda, cuda:1 or mps")
+    device: str = Field(
+        "auto",
+        description="where it runs: auto, cpu, cuda, cuda:1 or mps; several with commas: cuda:0,cuda:1; all = every GPU",
+    )
 
 
 class BatchSettings(Section):

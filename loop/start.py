@@ -19,7 +19,9 @@ from annotate.interface import Interface, make_interface, parse_interface
 from annotate.matching import ensure_tasks, match_existing
 from annotate.studio import Studio
 from loop.controller import Loop, ask_first_batch, project_pool
-from loop.encoders import Encoder, load_encoder
+from loop.encoders import Encoder
+from loop.encoders.devices import load_on_devices
+from loop.encoders.embed import here
 from loop.encoders.encode import encode_items
 from loop.errors import BadInput, Unavailable
 from loop.features import FeatureStore
@@ -92,8 +94,8 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
     studio.about()  # a wrong address or key should be known before an hour of encoding
     settings.folder.mkdir(parents=True, exist_ok=True)
     with _alone(settings.folder), State.create(settings.state_url) as state:
-        encoder = load_encoder(settings.encoder.spec, settings.encoder.device)
-        items, n_encoded, problems = _take_in(settings, state, encoder, shows)
+        encoders = load_on_devices(settings.encoder.spec, settings.encoder.device)
+        items, n_encoded, problems = _take_in(settings, state, encoders, shows)
         interface, project_id = _enter(settings, state, studio)
         n_imported, unclear = _import(settings, state, studio, project_id, interface, items, shows)
         state.add_problems(unclear, utc_now())
@@ -109,7 +111,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
             random=streams.count("random"),
             active=streams.count("active"),
             spare=streams.count("spare"),
-            encoder=encoder.spec,
+            encoder=encoders[0].spec,
             encoded=n_encoded,
             url=studio.url,
             project_id=project_id,
@@ -185,14 +187,14 @@ def utc_now() -> datetime:
 
 
 def _take_in(
-    settings: Settings, state: State, encoder: Encoder, shows: Shows
+    settings: Settings, state: State, encoders: Sequence[Encoder], shows: Shows
 ) -> tuple[list[Item], int, list[tuple[str, str]]]:
     """Find, hash and encode the images, then split what could be encoded into streams, by patient."""
     found = find_images(
         settings.images_source, settings.images.patient, ensure_patient_key(settings.folder / "patient.key")
     )
     hashed = hash_images(found, lambda done, total: shows("hashing", done, total))
-    fingerprint = encoder.fingerprint
+    encoder = encoders[0]
     store = open_store(settings.features_folder, encoder)
     report = encode_items(
         hashed.items,
@@ -200,10 +202,11 @@ def _take_in(
         store,
         settings.encoder.batch_size,
         lambda done, total: shows("encoding", done, total),
+        here(encoders),
     )
     problems = [*hashed.problems, *report.problems]
     state.set_fact(
-        "encoder", {"spec": encoder.spec, "fingerprint": fingerprint, "dim": encoder.dim}, utc_now()
+        "encoder", {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "dim": encoder.dim}, utc_now()
     )
     usable = [item for item in hashed.items if store.has(item.item)]
     if not usable:

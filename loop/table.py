@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from loop.encoders import Encoder
-from loop.encoders.encode import Workers, encode_items
+from loop.encoders.embed import Workers
+from loop.encoders.encode import encode_items
 from loop.errors import BadInput
 from loop.features import FeatureStore
 from loop.pictures import Picture, hash_pictures

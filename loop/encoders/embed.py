@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -50,6 +50,15 @@ class Embedded:
     items: tuple[str, ...]
     vectors: NDArray[np.float32]
     problems: tuple[tuple[str, str], ...]
+
+
+Workers = Callable[[Sequence[Encodable], int], Iterator[Embedded]]
+"""Whoever embeds images, given with their batch size: vectors batch by batch, in the order of the images."""
+
+
+def here(encoders: Sequence[Encoder]) -> Workers:
+    """Workers that are threads of this process; see `embed_here`."""
+    return lambda items, batch_size: embed_here(items, encoders, batch_size)
 
 
 def embed_here(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from loop.encoders import Encoder
-from loop.encoders.embed import Embedded, Encodable, embed_here
+from loop.encoders.embed import Encodable, Workers, here
 from loop.features import FeatureStore
 
 
@@ -17,14 +16,6 @@ class EncodeReport:
 
     encoded: int
     problems: tuple[tuple[str, str], ...]
-
-
-class Workers(Protocol):
-    """Whoever embeds images: threads of this process, or other machines."""
-
-    def __call__(self, items: Sequence[Encodable], batch_size: int) -> Iterator[Embedded]:
-        """Vectors of the images, batch by batch, in their order."""
-        ...
 
 
 def encode_items(
@@ -59,7 +50,7 @@ def encode_items(
         done, encoded = len(unique) - len(todo), 0
         if told is not None:
             told(done, len(unique))
-        for batch in (workers or _this_process(encoder))(todo, batch_size):
+        for batch in (workers or here([encoder]))(todo, batch_size):
             if batch.items:
                 store.append(batch.items, batch.vectors)
             problems += batch.problems
@@ -68,7 +59,3 @@ def encode_items(
             if told is not None:
                 told(done, len(unique))
     return EncodeReport(encoded, tuple(problems))
-
-
-def _this_process(encoder: Encoder) -> Workers:
-    return lambda items, batch_size: embed_here(items, [encoder], batch_size)

@@ -221,7 +221,7 @@ def test_the_command_writes_what_the_simulation_reads(tmp_path: Path) -> None:
         folder,
         "--encoder",
         "timm:tf_efficientnet_lite0",
-        "--device",
+        "--devices",
         "cpu",
         "--out",
         out,
@@ -250,7 +250,7 @@ def test_the_command_writes_what_the_simulation_reads(tmp_path: Path) -> None:
         (("--encoder", "pixels:", "--out", "t.npz"), "names no encoder"),
         (("--encoder", "timm:tf_efficientnet_lite0", "--out", "t.csv"), "must end in .npz"),
         (("--encoder", "timm:tf_efficientnet_lite0", "--out", "gone/t.npz"), "there is no folder"),
-        (("--encoder", "timm:tf_efficientnet_lite0", "--device", "cuda:99", "--out", "t.npz"), "cuda:99"),
+        (("--encoder", "timm:tf_efficientnet_lite0", "--devices", "cuda:99", "--out", "t.npz"), "cuda:99"),
     ],
 )
 def test_bad_input_ends_with_status_2_and_the_fact(tmp_path: Path, args: tuple[str, ...], said: str) -> None:
