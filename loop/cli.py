@@ -10,6 +10,7 @@ import click
 
 from loop.cli_curves import backtest, forecast, plan, prior
 from loop.cli_encoders import encoders
+from loop.cli_features import encode, features
 from loop.cli_options import api_key, as_json_option, configured, force_option, plot_option, spoken, tell
 from loop.cli_trials import demo, simulate
 
@@ -58,7 +59,7 @@ def main() -> None:
     """
 
 
-for command in (plan, forecast, backtest, prior, simulate, demo, encoders):
+for command in (plan, forecast, backtest, prior, encode, features, encoders, simulate, demo):
     main.add_command(command)
 
 
@@ -194,28 +195,3 @@ def status(settings: Settings, quiet: bool, as_json: bool, plot: Path | None) ->
     if plot is not None:
         draw_project(settings, plot)
     tell(found, show_status, quiet=quiet, as_json=as_json)
-
-
-@main.group()
-def features() -> None:
-    """Look after the stored embeddings."""
-
-
-@features.command()
-@configured
-@spoken
-@as_json_option
-@click.pass_context
-def verify(ctx: click.Context, settings: Settings, quiet: bool, as_json: bool) -> None:
-    """Check every stored batch of embeddings against its checksum.
-
-    \b
-    Example:
-      loop features verify -c loop.toml
-    """
-    from loop.show import show_verification
-    from loop.start import verify_features
-
-    checked = verify_features(settings)
-    tell(checked, show_verification, quiet=quiet and checked.ok, as_json=as_json)
-    ctx.exit(CONTINUE if checked.ok else BAD_INPUT)

@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from loop.commits import BATCH, RECORD_BYTES, VOID, Batch, Record, pack, sync, s
 from loop.errors import BadInput, Unavailable
 
 ID_BYTES = 16  # an item id is 32 hexadecimal digits
+ABOUT = "encoder.json"
 FILES = ("vectors.f16", "items.bin", "commits.log")
 ITEM = re.compile(r"[0-9a-f]{32}")
 LARGEST = float(np.finfo(np.float16).max)
@@ -93,6 +94,37 @@ class Verification:
     bad: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """Whose embeddings a store holds: hash of weights and preprocessing, length of a vector, how it was asked for."""
+
+    fingerprint: str
+    dim: int
+    spec: str
+
+
+def read_about(folder: Path) -> About:
+    """Read whose embeddings a store holds.
+
+    Raises:
+        BadInput: The description is damaged.
+    """
+    path = folder / ABOUT
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        return About(str(held["fingerprint"]), int(held["dim"]), str(held.get("spec", "")))
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{path} is damaged. Delete {folder}; the images are encoded again.") from None
+
+
+def _write_about(folder: Path, about: About) -> None:
+    draft = folder / f".{ABOUT}.{os.getpid()}"
+    with draft.open("w", encoding="utf-8") as file:
+        json.dump(asdict(about), file)
+        sync(file)
+    draft.replace(folder / ABOUT)
+
+
 class FeatureStore:
     """Embeddings of one encoder on disk, readable while they are written.
 
@@ -115,28 +147,29 @@ class FeatureStore:
         self.refresh()
 
     @classmethod
-    def open(cls, folder: Path, fingerprint: str, dim: int) -> FeatureStore:
+    def open(cls, folder: Path, fingerprint: str, dim: int, spec: str = "") -> FeatureStore:
         """Open a store, made if it is not there.
+
+        Args:
+            folder: The store's own.
+            fingerprint: Hash of the encoder's weights and preprocessing.
+            dim: Length of its vectors.
+            spec: How it was asked for, kept to tell people; a store that knows one keeps it.
 
         Raises:
             BadInput: The folder holds embeddings of another encoder.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        about, wanted = folder / "encoder.json", {"fingerprint": fingerprint, "dim": dim}
-        if not about.is_file():
-            draft = about.with_suffix(f".{os.getpid()}")
-            with draft.open("w", encoding="utf-8") as file:
-                json.dump(wanted, file)
-                sync(file)
-            draft.replace(about)
-        try:
-            held = json.loads(about.read_text(encoding="utf-8"))
-        except ValueError:
-            raise BadInput(f"{about} is damaged. Delete {folder}; the images are encoded again.") from None
-        if held != wanted:
+        wanted = About(fingerprint, dim, spec)
+        if not (folder / ABOUT).is_file():
+            _write_about(folder, wanted)
+        held = read_about(folder)
+        if (held.fingerprint, held.dim) != (fingerprint, dim):
             raise BadInput(
                 f"{folder} holds embeddings of another encoder ({held}); give this one a folder of its own."
             )
+        if spec and not held.spec:
+            _write_about(folder, wanted)
         return cls(folder, dim)
 
     def __len__(self) -> int:
@@ -222,10 +255,13 @@ class FeatureStore:
     def verify(self) -> Verification:
         """Check every batch against its checksums."""
         self.refresh()
-        bad = [(batch.start, batch.n) for batch in self._bad_batches()]
-        if self._n_cut_off:
-            bad.append((self._n_rows, self._n_cut_off))
-        return Verification(len(self), len(self._batches), tuple(bad))
+        bad = tuple((batch.start, batch.n) for batch in self._bad_batches())
+        return Verification(len(self), len(self._batches), bad + self.cut_off)
+
+    @property
+    def cut_off(self) -> tuple[tuple[int, int], ...]:
+        """First row and number of rows at the end that are on record but not whole; opening a store finds them."""
+        return ((self._n_rows, self._n_cut_off),) if self._n_cut_off else ()
 
     def drop_bad(self) -> Verification:
         """Declare bad batches void, so that their items are missing and may be appended again.

@@ -6,7 +6,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,15 @@ class BadImage(BadInput):
     """A file that cannot be shown as one picture; the message says why."""
 
 
-def is_dicom(path: Path) -> bool:
+class Readable(Protocol):
+    """Where the bytes of an image lie: a path, or a member of a zip file. Its text names it to people."""
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]:
+        """Open for reading; what cannot be read is an OSError."""
+        ...
+
+
+def is_dicom(path: Readable) -> bool:
     """Whether a file says of itself that it is DICOM."""
     try:
         with path.open("rb") as file:
@@ -51,7 +59,7 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Readable) -> Image.Image:
     """Open an image as 8-bit grey (``L``) or colour (``RGB``).
 
     16-bit pictures are stretched over their range, palettes and transparency are flattened on black, EXIF
@@ -63,7 +71,7 @@ def open_image(path: Path) -> Image.Image:
     if is_dicom(path):
         return _open_dicom(path)
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as opened:
+        with path.open("rb") as file, Image.open(file, formats=("PNG", "JPEG")) as opened:
             _check_size(path, *opened.size)
             opened.load()
             return _flattened(ImageOps.exif_transpose(opened))
@@ -101,18 +109,20 @@ def read_patient_id(path: Path) -> str:
     return str(header.get("PatientID", "") or "").strip()
 
 
-def _open_dicom(path: Path) -> Image.Image:
+def _open_dicom(path: Readable) -> Image.Image:
     import pydicom
     from pydicom.pixels import apply_color_lut  # type: ignore[attr-defined]
 
     try:
-        dataset = pydicom.dcmread(path)
+        with path.open("rb") as file:
+            dataset = pydicom.dcmread(file)
         if "PixelData" not in dataset:
-            raise BadImage(f"{path}: a DICOM file without an image")
+            raise BadImage(f"{path}: a DICOM file without an image, or cut off before its end")
         frames = int(dataset.get("NumberOfFrames", 1) or 1)
         if frames > 1:
             raise BadImage(f"{path}: holds {frames} frames; export the one to label as an image of its own")
         _check_size(path, int(dataset.Columns), int(dataset.Rows))
+        _check_decoder(path, dataset.file_meta.TransferSyntaxUID)
         pixels = dataset.pixel_array
         meaning = str(dataset.PhotometricInterpretation)
         if meaning.startswith("MONOCHROME"):
@@ -127,6 +137,15 @@ def _open_dicom(path: Path) -> Image.Image:
         raise
     except (*DAMAGED, pydicom.errors.InvalidDicomError) as error:
         raise BadImage(f"{path}: the DICOM pixels cannot be read ({_reason(error)})") from None
+
+
+def _check_decoder(path: Readable, syntax: Any) -> None:
+    from pydicom.pixels import get_decoder  # type: ignore[attr-defined]
+
+    if syntax.is_compressed and syntax.is_encapsulated and not get_decoder(syntax).is_available:
+        raise BadImage(
+            f"{path}: compressed as {syntax.name}, which needs a plug-in: pip install 'annotation-loop[dicom]'"
+        )
 
 
 def _grey(pixels: NDArray[Any], dataset: Any) -> NDArray[np.uint8]:
@@ -167,7 +186,7 @@ def _padding(pixels: NDArray[Any], dataset: Any) -> NDArray[np.bool_]:
     return np.asarray((pixels >= low) & (pixels <= high))
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
+def _check_size(path: Readable, width: int, height: int) -> None:
     short, long = sorted((width, height))
     if short < 1 or width * height > MOST_PIXELS or long > MOST_OBLONG * short:
         raise BadImage(f"{path}: says it is {width:,} x {height:,} pixels, which no X-ray is")

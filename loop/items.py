@@ -16,18 +16,26 @@ from typing import Literal
 import numpy as np
 
 from loop.errors import BadInput
-from loop.images import SUFFIXES, BadImage, is_dicom, read_patient_id
+from loop.images import SUFFIXES, BadImage, Readable, is_dicom, read_patient_id
 
 Stream = Literal["random", "active", "spare"]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An image file as it was found; patient None = not known."""
+    """An image file as it was found.
+
+    Attributes:
+        path: Where it lies.
+        patient: Whose it is; None = not known.
+        metadata: Further columns of the manifest.
+        name: As the manifest says it, or the path relative to the folder.
+    """
 
     path: Path
     patient: str | None
     metadata: Mapping[str, str]
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Hashed:
     problems: tuple[tuple[str, str], ...]
 
 
-def find_images(source: Path, patient: str = "", key: bytes = b"annotation-loop") -> list[Found]:
+def find_images(source: Path, patient: str = "", key: bytes | None = b"annotation-loop") -> list[Found]:
     """Find the images of a folder tree or of a CSV manifest.
 
     Args:
@@ -68,7 +76,7 @@ def find_images(source: Path, patient: str = "", key: bytes = b"annotation-loop"
         patient: For a folder: a regular expression on the relative path whose one group is the patient. Where it
             says nothing, a DICOM file's PatientID does.
         key: Key of the hash that stands for a DICOM PatientID. The default is no secret, so whoever knows it can
-            try every number: give each project its own, `ensure_patient_key`.
+            try every number: give each project its own, `ensure_patient_key`. None = PatientID is not read.
 
     Raises:
         BadInput: No such source, no image in it, or a manifest that cannot be used.
@@ -125,8 +133,7 @@ def hash_images(found: Sequence[Found], told: Callable[[int, int], None] | None 
     problems = []
     for done, image in enumerate(found, start=1):
         try:
-            with image.path.open("rb") as file:
-                name = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+            name = content_id(image.path)
         except OSError as error:
             problems.append((str(image.path), f"cannot be read: {error.strerror or error}"))
         else:
@@ -138,6 +145,12 @@ def hash_images(found: Sequence[Found], told: Callable[[int, int], None] | None 
         if told is not None:
             told(done, len(found))
     return Hashed(tuple(items.values()), tuple(problems))
+
+
+def content_id(path: Readable) -> str:
+    """The item id of a file: the first 32 hexadecimal digits of the SHA-256 of its bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]  # type: ignore[arg-type]
 
 
 def draw_streams(items: Sequence[Item], rng: np.random.Generator, n_random_max: int) -> list[Item]:
@@ -172,7 +185,7 @@ def draw_streams(items: Sequence[Item], rng: np.random.Generator, n_random_max: 
     return [replace(item, stream=stream, position=position) for item, (stream, position) in drawn]
 
 
-def _walk(folder: Path, pattern: str, key: bytes) -> list[Found]:
+def _walk(folder: Path, pattern: str, key: bytes | None) -> list[Found]:
     found = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -180,18 +193,19 @@ def _walk(folder: Path, pattern: str, key: bytes) -> list[Found]:
             continue
         if path.suffix.lower() not in SUFFIXES and not is_dicom(path):  # archives name DICOM files by UID
             continue
-        found.append(Found(path, _patient(path, folder, pattern, key), {}))
+        name = path.relative_to(folder).as_posix()
+        found.append(Found(path, _patient(path, folder, pattern, key), {}, name))
     return found
 
 
-def _patient(path: Path, folder: Path, pattern: str, key: bytes) -> str | None:
+def _patient(path: Path, folder: Path, pattern: str, key: bytes | None) -> str | None:
     match = re.search(pattern, path.relative_to(folder).as_posix()) if pattern else None
     return match[1] if match and match[1] else _dicom_patient(path, key)
 
 
-def _dicom_patient(path: Path, key: bytes) -> str | None:
+def _dicom_patient(path: Path, key: bytes | None) -> str | None:
     """A keyed hash of PatientID; None where there is none."""
-    if not is_dicom(path):
+    if key is None or not is_dicom(path):
         return None
     try:
         name = read_patient_id(path)
@@ -200,7 +214,7 @@ def _dicom_patient(path: Path, key: bytes) -> str | None:
     return hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:32] if name else None
 
 
-def _read_manifest(source: Path, key: bytes) -> list[Found]:
+def _read_manifest(source: Path, key: bytes | None) -> list[Found]:
     found: list[Found] = []
     line_of: dict[Path, int] = {}
     for line, row in _rows(source):
@@ -217,7 +231,7 @@ def _read_manifest(source: Path, key: bytes) -> list[Found]:
             )
         line_of[path] = line
         patient = row.pop("patient", "").strip()
-        found.append(Found(path, patient or _dicom_patient(path, key), row))
+        found.append(Found(path, patient or _dicom_patient(path, key), row, name))
     return found
 
 

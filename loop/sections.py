@@ -136,7 +136,10 @@ class EncoderSettings(Section):
         description="which model, FAMILY:NAME, e.g. hf:microsoft/rad-dino or features:TABLE.npz; `loop encoders list` names the families",
     )
     batch_size: int = Field(64, ge=1, le=4096, description="images encoded at once")
-    device: str = Field("auto", description="where it runs: auto, cpu, cuda, cuda:1 or mps")
+    device: str = Field(
+        "auto",
+        description="where it runs: auto, cpu, cuda, cuda:1 or mps; several with commas: cuda:0,cuda:1; all = every GPU",
+    )
     allow_pickle: str = Field(
         "",
         description="name of the one checkpoint file that may be loaded although it is a pickle, which can run any code; default: none",

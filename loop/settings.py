@@ -115,6 +115,11 @@ class Settings(Section):
         return state if "://" in state else str(self._path(state) if state else self.folder / "state.db")
 
     @property
+    def features_folder(self) -> Path:
+        """Where the embeddings live, a folder an encoder."""
+        return self.folder / "features"
+
+    @property
     def images_source(self) -> Path:
         """The images' folder or manifest."""
         return self._path(self.images.source)

@@ -27,7 +27,7 @@ from forecasting.words import (
 from loop.report import FindingReport, ForecastReport, IntervalReport, LabelCount, StepReport
 
 if TYPE_CHECKING:
-    from loop.start import Started, Verified
+    from loop.start import Started
     from loop.status import Status
 
 SURE = 1.645
@@ -238,19 +238,6 @@ def show_status(status: Status) -> None:
 def verdict_text(verdict: str) -> Text:
     """A verdict in its colour."""
     return Text(verdict, style=COLOURS.get(verdict, ""))
-
-
-def show_verification(checked: Verified) -> None:
-    """What `loop features verify` found."""
-    out = console()
-    out.print(f"{checked.rows:,} embeddings in {checked.batches:,} batches, {checked.encoder}")
-    for line in checked.problems:
-        out.print(Text(line, style="red"))
-    out.print(
-        "Every batch agrees with its checksum."
-        if checked.ok
-        else "Encode the bad rows again: `loop start` does it."
-    )
 
 
 def findings_table(findings: Mapping[str, FindingReport]) -> Table:

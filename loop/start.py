@@ -19,7 +19,9 @@ from annotate.interface import Interface, make_interface, parse_interface
 from annotate.matching import ensure_tasks, match_existing
 from annotate.studio import Studio
 from loop.controller import Loop, ask_first_batch, project_pool
-from loop.encoders import Encoder, load_encoder
+from loop.encoders import Encoder
+from loop.encoders.devices import load_on_devices
+from loop.encoders.embed import here
 from loop.encoders.encode import encode_items
 from loop.errors import BadInput, Unavailable
 from loop.features import FeatureStore
@@ -28,6 +30,7 @@ from loop.report import StepReport, as_json
 from loop.serving import address_images
 from loop.settings import Settings
 from loop.state import State
+from loop.stores import Stores, list_stores, open_store
 
 CHUNK = 5_000  # images uploaded and imported before the state notes their tasks
 
@@ -91,8 +94,10 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
     studio.about()  # a wrong address or key should be known before an hour of encoding
     settings.folder.mkdir(parents=True, exist_ok=True)
     with _alone(settings.folder), State.create(settings.state_url) as state:
-        encoder = load_encoder(settings.encoder.spec, settings.encoder.device, settings.encoder.allow_pickle)
-        items, n_encoded, problems = _take_in(settings, state, encoder, shows)
+        encoders = load_on_devices(
+            settings.encoder.spec, settings.encoder.device, settings.encoder.allow_pickle
+        )
+        items, n_encoded, problems = _take_in(settings, state, encoders, shows)
         interface, project_id = _enter(settings, state, studio)
         n_imported, unclear = _import(settings, state, studio, project_id, interface, items, shows)
         state.add_problems(unclear, utc_now())
@@ -108,7 +113,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
             random=streams.count("random"),
             active=streams.count("active"),
             spare=streams.count("spare"),
-            encoder=encoder.spec,
+            encoder=encoders[0].spec,
             encoded=n_encoded,
             url=studio.url,
             project_id=project_id,
@@ -153,46 +158,28 @@ def open_features(settings: Settings, state: State) -> FeatureStore:
             f"The embeddings were made with {made['spec']}, but [encoder] spec is {settings.encoder.spec}. "
             "Run `loop start` to encode with the new one, or put the old one back."
         )
-    return FeatureStore.open(
-        settings.folder / "features" / made["fingerprint"], made["fingerprint"], made["dim"]
-    )
+    return FeatureStore.open(settings.features_folder / made["fingerprint"], made["fingerprint"], made["dim"])
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What a check of the stored embeddings found."""
+def list_features(settings: Settings, *, check: bool) -> Stores:
+    """List the embeddings of every encoder in the project's folder.
 
-    encoder: str
-    rows: int
-    batches: int
-    problems: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every batch agrees with its checksum."""
-        return not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON-ready values."""
-        return {**as_json(self), "ok": self.ok}
-
-
-def verify_features(settings: Settings) -> Verified:
-    """Check every stored batch of embeddings against its checksum.
+    Args:
+        settings: The project's settings.
+        check: Check every batch against its checksums.
 
     Raises:
-        BadInput: The project was not started.
+        BadInput: The project was not started, or nothing was encoded.
     """
     with State.open(settings.state_url) as state:
-        store = open_features(settings, state)
-    found = store.verify()
-    return Verified(
-        encoder=settings.encoder.spec,
-        rows=found.rows,
-        batches=found.batches,
-        problems=tuple(
-            f"rows {first:,} to {first + n - 1:,} do not agree with their checksum" for first, n in found.bad
-        ),
+        made = state.fact("encoder") or {"fingerprint": "", "spec": ""}
+        items = [item.item for item in state.items()]
+    return list_stores(
+        settings.features_folder,
+        check=check,
+        items=items,
+        in_force=made["fingerprint"],
+        specs={made["fingerprint"]: made["spec"]},
     )
 
 
@@ -202,25 +189,26 @@ def utc_now() -> datetime:
 
 
 def _take_in(
-    settings: Settings, state: State, encoder: Encoder, shows: Shows
+    settings: Settings, state: State, encoders: Sequence[Encoder], shows: Shows
 ) -> tuple[list[Item], int, list[tuple[str, str]]]:
     """Find, hash and encode the images, then split what could be encoded into streams, by patient."""
     found = find_images(
         settings.images_source, settings.images.patient, ensure_patient_key(settings.folder / "patient.key")
     )
     hashed = hash_images(found, lambda done, total: shows("hashing", done, total))
-    fingerprint = encoder.fingerprint
-    store = FeatureStore.open(settings.folder / "features" / fingerprint, fingerprint, encoder.dim)
+    encoder = encoders[0]
+    store = open_store(settings.features_folder, encoder)
     report = encode_items(
         hashed.items,
         encoder,
         store,
         settings.encoder.batch_size,
         lambda done, total: shows("encoding", done, total),
+        here(encoders),
     )
     problems = [*hashed.problems, *report.problems]
     state.set_fact(
-        "encoder", {"spec": encoder.spec, "fingerprint": fingerprint, "dim": encoder.dim}, utc_now()
+        "encoder", {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "dim": encoder.dim}, utc_now()
     )
     usable = [item for item in hashed.items if store.has(item.item)]
     if not usable:

@@ -1,21 +1,15 @@
-"""Encode an archive once: decode ahead in threads, commit batch by batch, go on after a kill."""
+"""Encode an archive once: batches that somebody embeds, committed in order, so that a kill costs the last ones only."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from loop.encoders import Encoder
+from loop.encoders.embed import Encodable, Workers, here
 from loop.encoders.table import TableEncoder
-from loop.features import FeatureStore, storable
-from loop.images import BadImage, open_image
-from loop.items import Item
-
-N_THREADS = 4
-AHEAD = 2  # batches decoded before they are needed
+from loop.features import FeatureStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +21,24 @@ class EncodeReport:
 
 
 def encode_items(
-    items: Sequence[Item],
+    items: Sequence[Encodable],
     encoder: Encoder,
     store: FeatureStore,
     batch_size: int,
     told: Callable[[int, int], None] | None = None,
+    workers: Workers | None = None,
 ) -> EncodeReport:
     """Encode what the store lacks, or holds damaged. A corrupt image is listed and left out, never fatal.
 
+    Only this process writes to the store, whoever embeds.
+
     Args:
-        items: The images.
+        items: The images; of those with equal content the first one is read.
         encoder: The frozen model.
         store: Where the vectors go; each batch is committed before the next.
         batch_size: Images a batch.
         told: Called with (images done, images in all).
+        workers: Who embeds; None = this process, with the encoder given.
 
     Raises:
         Unavailable: Another process encodes into this store, or the disk is full; what was committed stays.
@@ -48,56 +46,34 @@ def encode_items(
     if isinstance(encoder, TableEncoder):
         return _copy(items, encoder, store, batch_size, told)
     with store.writing():
-        return _encode(items, encoder, store, batch_size, told)
-
-
-def _encode(
-    items: Sequence[Item],
-    encoder: Encoder,
-    store: FeatureStore,
-    batch_size: int,
-    told: Callable[[int, int], None] | None,
-) -> EncodeReport:
-    store.drop_bad()
-    lacking = set(store.missing([item.item for item in items]))
-    todo = [item for item in items if item.item in lacking]
-    problems: list[tuple[str, str]] = []
-    done = len(items) - len(todo)
-    encoded = 0
-    if told is not None:
-        told(done, len(items))
-    for batch in _decoded(todo, encoder, batch_size):
-        good = [(item, ready) for item, ready in batch if not isinstance(ready, BadImage)]
-        problems += [
-            (str(item.path), str(bad).removeprefix(f"{item.path}: "))
-            for item, bad in batch
-            if isinstance(bad, BadImage)
-        ]
-        if good:
-            vectors = encoder.embed([ready for _, ready in good])  # (n good, d)
-            fits = storable(vectors)
-            store.append([item.item for (item, _), fit in zip(good, fits, strict=True) if fit], vectors[fits])
-            problems += [
-                (str(item.path), "its embedding is not finite or beyond float16")
-                for (item, _), fit in zip(good, fits, strict=True)
-                if not fit
-            ]
-            encoded += int(fits.sum())
-        done += len(batch)
+        store.drop_bad()
+        unique = {item.item: item for item in reversed(items)}
+        lacking = set(store.missing(list(unique)))
+        todo = [item for item in items if item.item in lacking and unique[item.item] is item]
+        problems: list[tuple[str, str]] = []
+        done, encoded = len(unique) - len(todo), 0
         if told is not None:
-            told(done, len(items))
+            told(done, len(unique))
+        for batch in (workers or here([encoder]))(todo, batch_size):
+            if batch.items:
+                store.append(batch.items, batch.vectors)
+            problems += batch.problems
+            encoded += len(batch.items)
+            done += batch.n
+            if told is not None:
+                told(done, len(unique))
     return EncodeReport(encoded, tuple(problems))
 
 
 def _copy(
-    items: Sequence[Item],
+    items: Sequence[Encodable],
     encoder: TableEncoder,
     store: FeatureStore,
     batch_size: int,
     told: Callable[[int, int], None] | None,
 ) -> EncodeReport:
     """Take over what somebody else computed; the images are not opened."""
-    found = encoder.find({item.item: item.path for item in items})
+    found = encoder.find({item.item: Path(str(item.path)) for item in items})
     with store.writing():
         store.drop_bad()
         todo = store.missing(list(found.rows))
@@ -107,28 +83,3 @@ def _copy(
         if told is not None:
             told(len(items), len(items))
     return EncodeReport(len(todo), found.problems)
-
-
-def _decoded(items: Sequence[Item], encoder: Encoder, batch_size: int) -> Iterator[list[tuple[Item, Any]]]:
-    """Batches of items with their model input, or the reason why there is none."""
-
-    def prepare(item: Item) -> Any:
-        try:
-            return encoder.preprocess(open_image(item.path))
-        except BadImage as error:
-            return error
-
-    pool = ThreadPoolExecutor(N_THREADS, thread_name_prefix="decode")
-    try:
-        waiting: deque[tuple[Sequence[Item], list[Future[Any]]]] = deque()
-        starts = iter(range(0, len(items), batch_size))
-        while True:
-            while len(waiting) <= AHEAD and (start := next(starts, None)) is not None:
-                some = items[start : start + batch_size]
-                waiting.append((some, [pool.submit(prepare, item) for item in some]))
-            if not waiting:
-                return
-            some, futures = waiting.popleft()
-            yield [(item, future.result()) for item, future in zip(some, futures, strict=True)]
-    finally:
-        pool.shutdown(cancel_futures=True)  # stopped in the middle: nothing more is decoded

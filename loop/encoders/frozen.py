@@ -73,7 +73,7 @@ def freeze(
     layers = sorted({type(part).__name__ for part in model.modules()})  # GELU or QuickGELU: equal weights
     fingerprint = fingerprint_of(model.state_dict(), f"{about} {' '.join(layers)}")
     place = choose_device(device)
-    model.to(place)
+    model.to(place, torch.float32)  # half precision comes from autocast, and on CUDA only
     probe = transform(Image.new("RGB", (64, 64)))[None].to(place)
     with torch.inference_mode():
         dim = int(forward(probe).shape[1])

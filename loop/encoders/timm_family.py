@@ -64,7 +64,7 @@ def load_timm(spec: str, name: str, device: str, allow_pickle: str = "") -> Froz
         weights = read_weights(source, allow_pickle)
         model = _created(spec, arch, size, pretrained=False)
         if size is not None:
-            weights = mae.with_resized_table(weights, model)
+            weights = dict(mae.with_resized_table(weights, model))
         fill(model, weights, source)
         if mae.is_mae(weights):
             transform, said = mae.make_transform(mae.size_of(model))

@@ -7,7 +7,6 @@ import json
 import shutil
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ import torch
 from dicom_files import RAMP, write_dicom
 from numpy.typing import NDArray
 from PIL import Image
+from pixels_encoder import Pixels, items_in, picture, write_pictures
 from safetensors.torch import save_file
 from timm.data import create_transform, resolve_model_data_config  # type: ignore[attr-defined]
 
@@ -31,7 +31,7 @@ from loop.encoders.encode import encode_items
 from loop.encoders.frozen import freeze
 from loop.errors import BadInput
 from loop.features import FeatureStore
-from loop.items import Found, Item, hash_images
+from loop.items import Item
 from loop.serving import address_images
 from loop.settings import Settings, load_settings
 
@@ -57,11 +57,6 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"
-
-
-def picture(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    return Image.fromarray(rng.integers(0, 256, (size[1], size[0]), dtype=np.uint8))
 
 
 def embedded(encoder: Encoder, images: Sequence[Image.Image]) -> NDArray[np.float32]:
@@ -277,36 +272,10 @@ def test_timm_weights_that_are_not_here_say_what_to_put_where(offline: Path) -> 
     assert "timm:resnet18.a1_in1k@" in said
 
 
-@dataclass
-class Pixels:
-    """An encoder without torch: a picture of 4 by 4 greys is its own vector; it may stop in the middle."""
-
-    stop_after: int = 1_000_000
-    batches: list[int] = field(default_factory=list)
-    spec: str = "pixels"
-    dim: int = 16
-    fingerprint: str = "pixels"
-
-    def preprocess(self, image: Image.Image) -> Any:
-        return np.asarray(image.convert("L").resize((4, 4)), dtype=np.float32).reshape(16)
-
-    def embed(self, inputs: Sequence[Any]) -> NDArray[np.float32]:
-        if len(self.batches) == self.stop_after:
-            raise InterruptedError
-        self.batches.append(len(inputs))
-        vectors = np.stack(list(inputs))
-        vectors[vectors.max(axis=1) == 0] = np.inf  # a black picture makes this model overflow
-        return vectors
-
-
 @pytest.fixture
 def archive(tmp_path: Path) -> list[Item]:
     """Twenty pictures."""
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    for i in range(20):
-        picture(i, (8, 8)).save(folder / f"{i:02}.png")
-    return list(hash_images([Found(path, None, {}) for path in sorted(folder.iterdir())]).items)
+    return items_in(write_pictures(tmp_path / "archive", 20))
 
 
 def store_at(folder: Path) -> FeatureStore:
