@@ -72,10 +72,17 @@ def _table_file(ctx: click.Context, option: click.Parameter, path: Path) -> Path
     "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images encoded at once."
 )
 @click.option(
-    "--device",
+    "--devices",
     default="auto",
     show_default=True,
-    help="Where the model runs: auto, cpu, cuda, cuda:1 or mps.",
+    help="Where the model runs: auto, cpu, cuda, cuda:1 or mps; several with commas, all = every GPU.",
+)
+@click.option(
+    "--side",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Reduce larger images to this shorter side first, and keep the small copies; 0 = images as they are.",
 )
 @spoken
 @as_json_option
@@ -87,6 +94,7 @@ def encode(
     flat: bool,
     batch_size: int,
     devices: str,
+    side: int,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -102,13 +110,17 @@ def encode(
     """
     from loop.encoders.devices import load_on_devices
     from loop.encoders.embed import here
+    from loop.encoders.reducing import reducing
     from loop.pictures import find_pictures
+    from loop.reduced import ReducedImages
     from loop.show import Progress
     from loop.show_features import show_tabled
     from loop.table import encode_table
 
     pictures = find_pictures(source, flat=flat)  # a wrong path should be known before weights are fetched
-    encoders = load_on_devices(spec, devices)
+    encoders = reducing(load_on_devices(spec, devices), side)
+    stores = store or out.with_suffix(".store")
+    copies = ReducedImages(stores / f"reduced-{side}", side) if side else None
     with Progress(visible=not (quiet or as_json)) as progress:
         told = encode_table(
             pictures,
@@ -117,7 +129,7 @@ def encode(
             store or out.with_suffix(".store"),
             batch_size,
             progress,
-            here(encoders),
+            here(encoders, copies),
         )
     tell(told, show_tabled, quiet=quiet, as_json=as_json)
 

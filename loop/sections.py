@@ -60,6 +60,11 @@ class ImageSettings(Section):
         "images",
         description="a folder of images, or a CSV manifest with the column `file` and optionally `patient` and any metadata; relative to this file",
     )
+    side: int = Field(
+        0,
+        ge=0,
+        description="images whose shorter side is longer are reduced to this many pixels before an encoder sees them, and the small copies kept: worth it for large or slow files and several encoders; counts as another encoder; 0 = as they are",
+    )
     patient: str = Field(
         "",
         description='for a folder: a regular expression on the relative path whose one group is the patient, e.g. "^([^/]+)/"; empty = each image is a patient of its own',

@@ -164,6 +164,7 @@ class Settings(Section):
             "batch.random_share": self.batch.random_share,
             "batch.strategy": self.batch.strategy,
             "encoder.spec": self.encoder.spec,
+            **({"images.side": self.images.side} if self.images.side else {}),
             "forecast.method": self.forecast.method,
             **({"forecast.prior": self._prior_text()} if self.forecast.prior else {}),
         }

@@ -23,9 +23,11 @@ from loop.encoders import Encoder
 from loop.encoders.devices import load_on_devices
 from loop.encoders.embed import here
 from loop.encoders.encode import encode_items
+from loop.encoders.reducing import named, reducing
 from loop.errors import BadInput, Unavailable
 from loop.features import FeatureStore
 from loop.items import Item, draw_streams, ensure_patient_key, find_images, hash_images
+from loop.reduced import ReducedImages
 from loop.report import StepReport, as_json
 from loop.serving import address_images
 from loop.settings import Settings
@@ -94,9 +96,10 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
     studio.about()  # a wrong address or key should be known before an hour of encoding
     settings.folder.mkdir(parents=True, exist_ok=True)
     with _alone(settings.folder), State.create(settings.state_url) as state:
-        encoders = load_on_devices(
+        loaded = load_on_devices(
             settings.encoder.spec, settings.encoder.device, settings.encoder.allow_pickle
         )
+        encoders = reducing(loaded, settings.images.side)
         items, n_encoded, problems = _take_in(settings, state, encoders, shows)
         interface, project_id = _enter(settings, state, studio)
         n_imported, unclear = _import(settings, state, studio, project_id, interface, items, shows)
@@ -153,9 +156,9 @@ def open_features(settings: Settings, state: State) -> FeatureStore:
     made = state.fact("encoder")
     if made is None:
         raise BadInput("No image was encoded yet. Run `loop start` first.")
-    if made["spec"] != settings.encoder.spec:
+    if made["spec"] != (asked := named(settings.encoder.spec, settings.images.side)):
         raise BadInput(
-            f"The embeddings were made with {made['spec']}, but [encoder] spec is {settings.encoder.spec}. "
+            f"The embeddings were made with {made['spec']}, but [encoder] and [images] ask for {asked}. "
             "Run `loop start` to encode with the new one, or put the old one back."
         )
     return FeatureStore.open(settings.features_folder / made["fingerprint"], made["fingerprint"], made["dim"])
@@ -196,7 +199,7 @@ def _take_in(
         settings.images_source, settings.images.patient, ensure_patient_key(settings.folder / "patient.key")
     )
     hashed = hash_images(found, lambda done, total: shows("hashing", done, total))
-    encoder = encoders[0]
+    encoder, side = encoders[0], settings.images.side
     store = open_store(settings.features_folder, encoder)
     report = encode_items(
         hashed.items,
@@ -204,7 +207,7 @@ def _take_in(
         store,
         settings.encoder.batch_size,
         lambda done, total: shows("encoding", done, total),
-        here(encoders),
+        here(encoders, ReducedImages(settings.folder / f"reduced-{side}", side) if side else None),
     )
     problems = [*hashed.problems, *report.problems]
     state.set_fact(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from loop.encoders import Encoder
 from loop.features import storable
 from loop.images import BadImage, Readable, open_image
+from loop.reduced import ReducedImages
 
 N_THREADS = max(4, min(16, os.cpu_count() or 1))
 AHEAD = 2  # batches decoded before they are needed
@@ -56,13 +57,16 @@ Workers = Callable[[Sequence[Encodable], int], Iterator[Embedded]]
 """Whoever embeds images, given with their batch size: vectors batch by batch, in the order of the images."""
 
 
-def here(encoders: Sequence[Encoder]) -> Workers:
+def here(encoders: Sequence[Encoder], copies: ReducedImages | None = None) -> Workers:
     """Workers that are threads of this process; see `embed_here`."""
-    return lambda items, batch_size: embed_here(items, encoders, batch_size)
+    return lambda items, batch_size: embed_here(items, encoders, batch_size, copies)
 
 
 def embed_here(
-    items: Sequence[Encodable], encoders: Sequence[Encoder], batch_size: int
+    items: Sequence[Encodable],
+    encoders: Sequence[Encoder],
+    batch_size: int,
+    copies: ReducedImages | None = None,
 ) -> Iterator[Embedded]:
     """Embed images batch by batch, in their order.
 
@@ -72,11 +76,13 @@ def embed_here(
         items: The images.
         encoders: The same model, once for each thread that computes; several for several devices.
         batch_size: Images a batch.
+        copies: Reduced copies to read instead, for encoders that want them; None = the images as they are.
     """
 
     def prepare(item: Encodable) -> Any:
         try:
-            return encoders[0].preprocess(open_image(item.path))
+            image = copies.open(item.item, item.path) if copies else open_image(item.path)
+            return encoders[0].preprocess(image)
         except BadImage as error:
             return error
 

@@ -203,7 +203,7 @@ def test_importing_the_library_leaves_warnings_as_they_were() -> None:
     import subprocess
     import sys
 
-    code = "import warnings; before = warnings.filters[:]; from loop.encoders.xrv_family import _library; _library(); assert warnings.filters == before"
+    code = "import warnings, torch; from loop.encoders.xrv_family import _library; before = warnings.filters[:]; _library(); assert warnings.filters == before"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert xrv_family.KINDS
 
