@@ -80,7 +80,11 @@ class CurveInfo:
 
 
 def curve_info(
-    curve: LearningCurve, forecast: Forecast | None, target: float | None = None, level: float = 0.9
+    curve: LearningCurve,
+    forecast: Forecast | None,
+    target: float | None = None,
+    level: float = 0.9,
+    span: tuple[float, float] | None = None,
 ) -> CurveInfo:
     """Compute what a picture of one learning curve shows.
 
@@ -89,12 +93,13 @@ def curve_info(
         forecast: Their forecast; None = only the points.
         target: AUC to reach; None = no target.
         level: Level of error bars and band.
+        span: First and last number of labels at which the forecast is drawn; None = what it asks for.
     """
     reach = float(ndtri(0.5 + level / 2)) * _point_sd(curve)  # (S,)
     needed = forecast.labels_needed(target) if forecast is not None and target is not None else None
     grid: NDArray[np.float64] = np.empty(0)
     if forecast is not None:
-        grid = np.asarray(np.geomspace(*_span(curve, needed), 61))  # (G,)
+        grid = np.asarray(np.geomspace(*(span or _span(curve, needed)), 61))  # (G,)
     told = [forecast.auc(n, level) for n in grid] if forecast is not None else []
     return CurveInfo(
         finding=curve.finding,

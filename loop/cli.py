@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from loop.cli_compare import compare
 from loop.cli_curves import backtest, forecast, plan, prior
+from loop.cli_encoders import encoders
 from loop.cli_options import api_key, as_json_option, configured, force_option, plot_option, spoken, tell
 from loop.cli_trials import demo, simulate
 
@@ -57,7 +59,8 @@ def main() -> None:
     """
 
 
-for command in (plan, forecast, backtest, prior, simulate, demo):
+encoders.add_command(compare)
+for command in (plan, forecast, backtest, prior, simulate, demo, encoders):
     main.add_command(command)
 
 

@@ -16,6 +16,7 @@ from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
 from loop.errors import BadInput
 from loop.features import Features
+from loop.items import Item
 from loop.probe import Probe, Projection, fit_projection
 from loop.report import BatchReport, StepReport
 from loop.settings import Settings
@@ -178,7 +179,11 @@ def read_book(loop: Loop) -> Book:
 
 def open_book(state: State, features: Features, settings: Settings) -> Book:
     """As `read_book`, without a desk."""
-    items = [item for item in state.items() if features.has(item.item)]
+    return open_book_of([item for item in state.items() if features.has(item.item)], state, settings)
+
+
+def open_book_of(items: Sequence[Item], state: State, settings: Settings) -> Book:
+    """Book the labels of some of the images."""
     there = {item.item for item in items}
     tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
     return keep_book(items, tasks, state.labels(), state.rounds(), settings.project.findings)

@@ -1,0 +1,10 @@
+"""Commands about encoders."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group()
+def encoders() -> None:
+    """The frozen foundation models behind the features."""
