@@ -41,6 +41,8 @@ class LearningCurve:
         bias_se: Standard deviation of what is still unknown of it, common to all points.
         design_effect: How many items of one patient weigh as one: the variance of the points over that of
             as many items of strangers; at least 1.
+        placements: Share of the other class that each item was on the right side of, at the full training part, shape
+            ``(n_items,)``; NaN for an item that met none. None for points that somebody else measured.
         se: Given errors of the points, shape ``(S,)``; None where points share their items, which are
             then as exact as Hanley-McNeil says at the curve.
         shared: Whether points with given errors share their items too, so that they stray together;
@@ -59,6 +61,7 @@ class LearningCurve:
     se: Array | None = None
     shared: bool = False
     design_effect: float = 1.0
+    placements: Array | None = None
 
     @property
     def independent(self) -> tuple[float, float]:
@@ -154,6 +157,7 @@ def estimate_curves(
             variance[k] = difference_variance(auc[-1, k], of_all, of_random)
         bias, bias_se = shrink_bias(delta, variance)
 
+    placements = np.where(met > 0, won / np.maximum(met, 1), np.nan)  # (n, K)
     curves = []
     for k, finding in enumerate(findings):
         points = _growing(mean_size[:, k], stands[:, k])
@@ -169,6 +173,7 @@ def estimate_curves(
                 bias=float(bias[k]),
                 bias_se=float(bias_se[k]),
                 design_effect=effect[k],
+                placements=placements[:, k],
             )
         )
     return curves

@@ -33,12 +33,14 @@ from forecasting.plots_style import (
     LIGHT,
     SMALL,
     TINY,
+    ZERO_ROOM,
     mark_goal,
     mark_place,
+    mark_zero,
     quiet_axes,
     white_figure,
 )
-from forecasting.powerlaw import Forecast, LabelRange
+from forecasting.powerlaw import Forecast, Interval, LabelRange
 from forecasting.words import auc_text, level_text, range_text
 
 FARTHEST = 40  # times the labels of now: beyond it the axis ends, and a range goes on as an arrow
@@ -62,6 +64,7 @@ class CurveInfo:
         target: AUC to reach; None if there is none.
         needed: Labels needed for it, in all; None without target or forecast.
         level: Level of error bars and band.
+        zero: AUC before the first label, by texts alone; None = not known.
     """
 
     finding: str
@@ -77,10 +80,15 @@ class CurveInfo:
     target: float | None
     needed: LabelRange | None
     level: float
+    zero: Interval | None = None
 
 
 def curve_info(
-    curve: LearningCurve, forecast: Forecast | None, target: float | None = None, level: float = 0.9
+    curve: LearningCurve,
+    forecast: Forecast | None,
+    target: float | None = None,
+    level: float = 0.9,
+    span: tuple[float, float] | None = None,
 ) -> CurveInfo:
     """Compute what a picture of one learning curve shows.
 
@@ -89,12 +97,13 @@ def curve_info(
         forecast: Their forecast; None = only the points.
         target: AUC to reach; None = no target.
         level: Level of error bars and band.
+        span: First and last number of labels at which the forecast is drawn; None = what it asks for.
     """
     reach = float(ndtri(0.5 + level / 2)) * _point_sd(curve)  # (S,)
     needed = forecast.labels_needed(target) if forecast is not None and target is not None else None
     grid: NDArray[np.float64] = np.empty(0)
     if forecast is not None:
-        grid = np.asarray(np.geomspace(*_span(curve, needed), 61))  # (G,)
+        grid = np.asarray(np.geomspace(*(span or _span(curve, needed)), 61))  # (G,)
     told = [forecast.auc(n, level) for n in grid] if forecast is not None else []
     return CurveInfo(
         finding=curve.finding,
@@ -139,6 +148,8 @@ def plot_curve(info: CurveInfo, ax: Axes) -> Axes:
         mark_goal(info.target, f"target\n{auc_text(info.target)}", ax)
     if info.needed is not None:
         _draw_needed(info.needed, ax)
+    if info.zero is not None:
+        mark_zero(info.zero.mean, (info.zero.low, info.zero.high), ax)
     ax.set_title(
         textwrap.shorten(info.finding, 38, placeholder="…"),
         loc="left",
@@ -213,7 +224,7 @@ def draw_curves(
             plot_evidence(evidences[info.finding], figure.add_subplot(both[1]))
     if infos:
         figure.legend(
-            handles=_legend(next((info for info in infos if info.needed is not None), infos[0])),
+            handles=_legend(max(infos, key=lambda info: (info.needed is not None, info.zero is not None))),
             loc="lower center",
             ncols=legend_columns,
             fontsize=TINY + 0.5,
@@ -259,9 +270,16 @@ def _span(curve: LearningCurve, needed: LabelRange | None) -> tuple[float, float
 def _set_axes(info: CurveInfo, ax: Axes) -> None:
     ax.set_xscale("log")
     ends = info.grid[[0, -1]] if len(info.grid) else np.array([*info.sizes, info.n_now])
-    ax.set_xlim(float(ends.min()) * 0.95, float(ends.max()) * 1.05)
+    first, last = float(ends.min()) * 0.95, float(ends.max()) * 1.05
+    if info.zero is not None:
+        first *= (first / last) ** ZERO_ROOM
+    ax.set_xlim(first, last)
     shown = np.concatenate(
-        [info.auc_low, info.low[info.grid >= 0.9 * float(np.min(ends))], [info.target or 1.0]]
+        [
+            info.auc_low,
+            info.low[info.grid >= 0.9 * float(np.min(ends))],
+            [info.target or 1.0, 1.0 if info.zero is None else info.zero.low],
+        ]
     )
     floor = math.floor(10 * max(0.0, min(float(np.min(shown)), 0.7))) / 10
     ax.set_ylim(
@@ -339,6 +357,19 @@ def _legend(info: CurveInfo) -> list[Any]:
         Patch(facecolor=LIGHT, edgecolor=BLUE, linewidth=0.5, label=f"{level} band"),
         Line2D([], [], color=GREY, linewidth=0.9, linestyle=":", label="labels now"),
     ]
+    if info.zero is not None:
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=BLUE,
+                marker="D",
+                markerfacecolor="white",
+                markersize=4.5,
+                linewidth=0.9,
+                label=f"zero labels: texts alone, {level}",
+            )
+        )
     if info.needed is not None:
         said = f"labels at the target, {level_text(info.needed.level)}"
         handles.append(

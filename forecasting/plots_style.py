@@ -10,6 +10,7 @@ from matplotlib.layout_engine import LayoutEngine
 BLUE, LIGHT, GREY, INK = "#1f5fa8", "#cfdcec", "#8a8a8a", "#1a1a1a"
 SMALL, TINY = 8.0, 7.0  # points of type
 DASHED = (0, (6, 3))  # a goal: what is to be reached
+ZERO_ROOM = 0.12  # of the decades of a log axis: room to its left for zero labels, which it does not have
 
 
 def white_figure(width: float, height: float, layout: LayoutEngine | None = None) -> Figure:
@@ -48,6 +49,25 @@ def mark_goal(y: float, text: str, ax: Axes) -> None:
         fontsize=TINY,
         color=INK,
         annotation_clip=False,
+    )
+
+
+def mark_zero(auc: float, interval: tuple[float, float], ax: Axes) -> None:
+    """A diamond with its interval at zero labels, in the room to the left of a log axis; a faint line breaks the axis."""
+    at, beside = 0.035, ax.get_yaxis_transform()  # share of the axes' width
+    ax.plot([at, at], interval, transform=beside, color=BLUE, linewidth=0.9, zorder=5)
+    diamond = {"marker": "D", "markersize": 4.5, "markerfacecolor": "white"}
+    ax.plot([at], [auc], transform=beside, color=BLUE, zorder=6, **diamond)  # type: ignore[arg-type]
+    ax.plot([2 * at, 2 * at], [0, 1], transform=ax.transAxes, color="#e6e6e6", linewidth=0.8, zorder=1)
+    ax.annotate(
+        "0",
+        (at, 0.0),
+        xycoords="axes fraction",
+        xytext=(0, -6),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize=TINY,
     )
 
 

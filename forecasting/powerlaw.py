@@ -134,18 +134,18 @@ class BayesForecast:
     def auc(self, n: float, level: float = 0.9) -> Interval:
         """AUC of the probe trained on `n` labels."""
         values = self._draws(n)
-        low, high = _quantiles(values, self.weight, (0.5 - level / 2, 0.5 + level / 2))
+        low, high = weighted_quantiles(values, self.weight, (0.5 - level / 2, 0.5 + level / 2))
         return Interval(float(self.weight @ values), low, high, level)
 
     def median(self, n: float) -> float:
         """AUC that `n` labels reach with probability one half."""
-        return _quantiles(self._draws(n), self.weight, (0.5,))[0]
+        return weighted_quantiles(self._draws(n), self.weight, (0.5,))[0]
 
     def gain(self, n_more: float, level: float = 0.9) -> Interval:
         """AUC that `n_more` labels add to the mean curve, draw by draw."""
         effective = self.balance * np.array([self.n, self.n + n_more])
         values = np.diff(curve_auc(self.draws.theta, effective))[:, 0]  # (S,)
-        low, high = _quantiles(values, self.weight, (0.5 - level / 2, 0.5 + level / 2))
+        low, high = weighted_quantiles(values, self.weight, (0.5 - level / 2, 0.5 + level / 2))
         return Interval(float(self.weight @ values), low, high, level)
 
     def plateau(self, level: float = 0.9) -> Interval:
@@ -192,7 +192,7 @@ class BayesForecast:
         return np.asarray(ndtr(curve_probit(self.draws.theta, effective)[:, 0] + around))  # (S,)
 
 
-def fit_bayes(curves: Sequence[LearningCurve], prior: Prior = PRIOR, seed: int = 0) -> list[Forecast]:
+def fit_bayes(curves: Sequence[LearningCurve], prior: Prior = PRIOR, seed: int = 0) -> list[BayesForecast]:
     """Fit the probit power law to the curves of one project, pooled over its findings.
 
     Deterministic, and indifferent to the order of the findings. A curve without points gets the prior
@@ -218,7 +218,7 @@ def fit_bayes(curves: Sequence[LearningCurve], prior: Prior = PRIOR, seed: int =
 
     steps = (np.arange(N_JOINT) + 0.5) / N_JOINT
     effects = np.searchsorted(np.cumsum(effect), steps).clip(max=len(effect) - 1)  # (N_JOINT,)
-    forecasts: list[Forecast] = []
+    forecasts: list[BayesForecast] = []
     for j, curve in enumerate(curves):
         forecast = BayesForecast(
             curve.finding, curve.n, _balance(curve), draws, posterior[j], likelihood[j], effects
@@ -272,15 +272,9 @@ def log_likelihood_of(curve: LearningCurve, draws: Draws) -> Array:
     """Student-t log likelihood of the points under each draw, shape ``(S,)``."""
     if not len(curve.auc):
         return np.zeros(len(draws.theta))
-    model = curve_auc(draws.theta, curve.effective)  # (S, P)
-    if curve.se is None:
-        variance = point_variance(model, *curve.independent)
-    else:
-        variance = np.broadcast_to(np.square(curve.se) + FLOOR**2, model.shape)
+    residual, sd = standardised(curve, draws.theta)  # (S, P)
     together = curve.se is None or curve.shared
     shape = np.linalg.inv(correlation(curve.sizes, curve.n)) if together else np.eye(len(curve.auc))  # (P, P)
-    sd = np.sqrt(variance)
-    residual = (curve.auc - model) / sd  # (S, P)
     # Sigma = D R D + beta^2 1 1', so its inverse and determinant follow from those of R (Sherman-Morrison)
     ones = curve.bias_se / sd  # (S, P)
     distance = np.einsum("sp,pq,sq->s", residual, shape, residual)
@@ -290,12 +284,24 @@ def log_likelihood_of(curve: LearningCurve, draws: Draws) -> Array:
     return np.asarray(-0.5 * tails - np.log(sd).sum(axis=1) - 0.5 * np.log(common))
 
 
+def standardised(curve: LearningCurve, theta: Array) -> tuple[Array, Array]:
+    """How far the points of a curve lie from each of some draws ``(S, 3)``, in their errors, and these; ``(S, P)`` both."""
+    model = curve_auc(theta, curve.effective)
+    if curve.se is None:
+        variance = point_variance(model, *curve.independent)
+    else:
+        variance = np.broadcast_to(np.square(curve.se) + FLOOR**2, model.shape)
+    sd = np.sqrt(variance)
+    return (curve.auc - model) / sd, sd
+
+
 def _balance(curve: LearningCurve) -> float:
     share = (curve.n_positive + 0.5) / (curve.n_positive + curve.n_negative + 1)
     return share * (1 - share)
 
 
-def _quantiles(values: Array, weight: Array, levels: Sequence[float]) -> tuple[float, ...]:
+def weighted_quantiles(values: Array, weight: Array, levels: Sequence[float]) -> tuple[float, ...]:
+    """Quantiles of weighted draws ``(S,)``, interpolated."""
     order = np.argsort(values, kind="stable")
     middle = np.cumsum(weight[order]) - weight[order] / 2
     return tuple(float(q) for q in np.interp(levels, middle, values[order]))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecasting.certificate import Evidence, price, weigh_evidence
 from forecasting.curve import LearningCurve, estimate_curves
@@ -24,6 +26,30 @@ from loop.probe import Probe, Projection, fit_probe, make_scorer
 from loop.report import FindingReport, StepReport
 from loop.settings import Settings
 from loop.telling import report_finding
+
+
+class Labelled(Protocol):
+    """Labels as a probe and its learning curves need them, n of K findings; every `Book` is one."""
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """K names."""
+        ...
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """Labels, shape ``(n, K)``: 1, 0, NaN = not known."""
+        ...
+
+    @property
+    def patients(self) -> NDArray[np.str_]:
+        """Shape ``(n,)``."""
+        ...
+
+    @property
+    def is_random(self) -> NDArray[np.bool_]:
+        """Drawn from the random stream, shape ``(n,)``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +100,16 @@ def assess(
         round_number: The round whose labels are judged.
         history: Every earlier report: its forecasts are scored on the labels that came after it.
     """
-    seeds = np.random.SeedSequence([settings.project.seed, round_number]).spawn(2)
-    probe_rng, curve_rng = (np.random.default_rng(seed) for seed in seeds)
     names = book.findings
     rules = {name: rules_for(name, settings) for name in names}
-    raw = features.read(book.items)  # (n, d)
-    probe = fit_probe(raw, book.y, book.patients, names, projection, probe_rng)
-
     random = book.y[book.is_random]  # (n_random, K)
     positives = np.nansum(book.y == 1, axis=0)  # (K,)
     negatives = np.nansum(book.y == 0, axis=0)  # (K,)
-    can_tell = [k for k in range(len(names)) if probe.fitted[k]]
-    curves: dict[str, LearningCurve] = {}
+    probe, curves = fit_curves(book, features.read(book.items), projection, settings, round_number)
     forecasts: dict[str, Forecast] = {}
-    if can_tell and len(book.items) >= settings.forecast.from_labels:
-        y = book.y[:, can_tell]
-        estimated = estimate_curves(
-            [names[k] for k in can_tell],
-            y,
-            book.patients,
-            make_scorer(projection.transform(raw), y, probe.strength[can_tell]),
-            curve_rng,
-            is_random=book.is_random,
-        )
-        curves = {curve.finding: curve for curve in estimated}
-        fitted = (
+    if curves:
+        estimated = list(curves.values())
+        fitted: Sequence[Forecast] = (
             fit_bayes(estimated, settings.read_prior())
             if settings.forecast.method == "bayes"
             else _fit_nls(estimated)
@@ -176,6 +187,46 @@ def assess(
         },
         score=score,
     )
+
+
+def fit_curves(
+    labelled: Labelled,
+    features: NDArray[np.float32],
+    projection: Projection,
+    settings: Settings,
+    round_number: int,
+) -> tuple[Probe, dict[str, LearningCurve]]:
+    """Train the probe and measure the learning curves.
+
+    The same labels give the same folds and training sets, whatever the features: curves of two encoders are paired.
+
+    Args:
+        labelled: The labels, n of them.
+        features: Raw embeddings, shape ``(n, d)``.
+        projection: Standardisation and PCA of the pool.
+        settings: ``project.seed``, and ``forecast.from_labels``.
+        round_number: All randomness comes from ``[project.seed, round_number]``.
+
+    Returns:
+        The probe, and the curve of each finding that can have one.
+    """
+    seeds = np.random.SeedSequence([settings.project.seed, round_number]).spawn(2)
+    probe_rng, curve_rng = (np.random.default_rng(seed) for seed in seeds)
+    findings, y, patients = labelled.findings, labelled.y, labelled.patients
+    probe = fit_probe(features, y, patients, findings, projection, probe_rng)
+    can_tell = np.flatnonzero(probe.fitted)
+    if not len(can_tell) or len(y) < settings.forecast.from_labels:
+        return probe, {}
+    known = y[:, can_tell]
+    curves = estimate_curves(
+        [findings[k] for k in can_tell],
+        known,
+        patients,
+        make_scorer(projection.transform(features), known, probe.strength[can_tell]),
+        curve_rng,
+        is_random=labelled.is_random,
+    )
+    return probe, {curve.finding: curve for curve in curves}
 
 
 def _count_patients(book: Book, k: int, value: int) -> int:

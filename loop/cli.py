@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from loop.cli_compare import compare
 from loop.cli_curves import backtest, forecast, plan, prior
 from loop.cli_encoders import encoders
 from loop.cli_features import encode, features
@@ -59,6 +60,7 @@ def main() -> None:
     """
 
 
+encoders.add_command(compare)
 for command in (plan, forecast, backtest, prior, encode, features, encoders, simulate, demo):
     main.add_command(command)
 

@@ -16,12 +16,14 @@ from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
 from loop.errors import BadInput
 from loop.features import Features
+from loop.items import Item
 from loop.probe import Probe, Projection, fit_projection
 from loop.report import BatchReport, StepReport
 from loop.settings import Settings
 from loop.state import Round, State
-from loop.strategies import Pick, select_batch
+from loop.strategies import COLD, Pick, select_batch
 from loop.telling import mean_gain, report_score
+from loop.zero_shot import ZeroShot
 
 PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
 
@@ -48,7 +50,11 @@ class Desk(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Everything one turn needs, opened."""
+    """Everything one turn needs, opened.
+
+    Attributes:
+        zero_shot: What scores images before the first label; None = the first batch is all random.
+    """
 
     settings: Settings
     state: State
@@ -56,11 +62,13 @@ class Loop:
     features: Features
     projection: Projection
     clock: Clock
+    zero_shot: ZeroShot | None = None
 
 
 def ask_first_batch(loop: Loop) -> StepReport:
     """Ask the first batch, all from the random stream: no probe exists yet that could choose.
 
+    Zero-shot scores may choose its active part; its random part is then scored too, and nothing is bet on it.
     Told twice, it changes nothing; an interrupted push is completed.
     """
     if loop.state.last_round() is None:
@@ -71,16 +79,8 @@ def ask_first_batch(loop: Loop) -> StepReport:
                 "No image can be asked. Give [images] source a folder with images of at least two patients."
             )
         picks = _choose_first(loop, book)
-        _commit(
-            loop,
-            1,
-            book,
-            picks,
-            np.full((len(picks), len(book.findings)), np.nan),
-            {},
-            None,
-            _begun(loop, book),
-        )
+        scores = _score_first(loop, [pick.item for pick in picks], book.findings)
+        _commit(loop, 1, book, picks, scores, {}, None, _begun(loop, book))
     completed = complete_push(loop)
     return replace(completed, action="pushed") if completed else _told(loop)
 
@@ -178,7 +178,11 @@ def read_book(loop: Loop) -> Book:
 
 def open_book(state: State, features: Features, settings: Settings) -> Book:
     """As `read_book`, without a desk."""
-    items = [item for item in state.items() if features.has(item.item)]
+    return open_book_of([item for item in state.items() if features.has(item.item)], state, settings)
+
+
+def open_book_of(items: Sequence[Item], state: State, settings: Settings) -> Book:
+    """Book the labels of some of the images."""
     there = {item.item for item in items}
     tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
     return keep_book(items, tasks, state.labels(), state.rounds(), settings.project.findings)
@@ -253,7 +257,7 @@ def _commit(
         version=version_of(loop.settings.project.name, number, picks),
         at=loop.clock(),
         seed=(loop.settings.project.seed, number),
-        strategy=loop.settings.batch.strategy if probe is not None else "random",
+        strategy=loop.settings.batch.strategy if probe is not None else COLD if loop.zero_shot else "random",
         n_labels=len(book.items),
         findings=book.findings,
         picks=tuple(picks),
@@ -277,14 +281,14 @@ def _commit(
 
 
 def _push(loop: Loop, round_: Round) -> Receipt:
-    """Tell the batch to the annotators; what comes from the random stream is shown without a suggestion."""
+    """Tell the batch to the annotators; what is random, or has scores that no label calibrated, is shown without a suggestion."""
     tasks = loop.state.tasks()
     suggestions = [
         Suggestion(
             task_id=tasks[pick.item],
             rank=rank,
             probabilities=None
-            if pick.stream == "random"
+            if pick.stream == "random" or round_.strategy == COLD
             else {f: float(p) for f, p in zip(round_.findings, score, strict=True) if p == p},
         )
         for rank, (pick, score) in enumerate(zip(round_.picks, round_.scores, strict=True), start=1)
@@ -327,6 +331,8 @@ def _begun(loop: Loop, book: Book) -> StepReport:
             f"{len(book.items)} images were labelled before the loop began; they train, and are not asked again."
             if book.items
             else "No labels yet: the first batch is all random."
+            if loop.zero_shot is None
+            else "No labels yet: the active part of the first batch is what the texts of [prompts] find."
         ),
         remedy="Label the batch in Label Studio, then run `loop step`.",
         labels=book.count,
@@ -361,22 +367,34 @@ def _told_already(loop: Loop, report: StepReport) -> StepReport | None:
 
 
 def _choose_first(loop: Loop, book: Book) -> list[Pick]:
-    """The first batch, from the random stream; where all of it is labelled already, from the active part."""
+    """The first batch, from the random stream and by zero-shot scores, if there are; where all of the stream is labelled
+    already, from the active part."""
     patient_of = {item.item: item.patient for item in loop.state.items()}
-    unknown = np.full((len(book.active_pool), len(book.findings)), np.nan)  # no probe yet
-    patients = [patient_of[item] for item in book.active_pool]
-    active = () if book.random_next else book.active_pool
+    active = book.active_pool if loop.zero_shot or not book.random_next else ()
     return select_batch(
-        "random",
+        COLD if loop.zero_shot else "random",
         _size(loop.settings, book),
-        1.0,
+        loop.settings.batch.random_share if loop.zero_shot else 1.0,
         book.random_next,
         active,
-        unknown[: len(active)],
-        patients[: len(active)],
+        _score_first(loop, active, book.findings),
+        [patient_of[item] for item in active],
         book.findings,
         _rng(loop, 1),
     )
+
+
+def _score_first(
+    loop: Loop, items: Sequence[str], findings: Sequence[str]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Scores before the first label, shape ``(n, K)``; NaN where there are none."""
+    scores = np.full((len(items), len(findings)), np.nan)
+    if loop.zero_shot is not None:
+        given = loop.zero_shot.score(items)
+        for k, name in enumerate(findings):
+            if name in loop.zero_shot.scorer.findings:
+                scores[:, k] = given[:, loop.zero_shot.scorer.findings.index(name)]
+    return scores
 
 
 def _size(settings: Settings, book: Book) -> int:

@@ -35,7 +35,7 @@ class Round:
     """One batch as it was asked.
 
     Attributes:
-        number: 1 = the first, all random.
+        number: 1 = the first, all random or by zero-shot scores.
         version: Its name in Label Studio.
         at: When it was committed, UTC.
         seed: What its random draws came from.
@@ -43,7 +43,8 @@ class Round:
         n_labels: Labelled images at that time.
         picks: In rank order.
         findings: K names, of the columns of ``scores``.
-        scores: Probabilities by the probe in force when asked, shape ``(n_picks, K)``; NaN where there was none.
+        scores: Probabilities by the probe in force when asked, or zero-shot scores, shape ``(n_picks, K)``; NaN where there
+            were none.
         bets: Finding to whether the certificate may bet on this round.
     """
 

@@ -13,6 +13,8 @@ STRATEGIES: tuple[str, ...] = get_args(Strategy)
 Auc = Annotated[float, Field(gt=0.5, lt=1)]
 Finding = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
 
+Prompts = Annotated[tuple[str, ...], Field(min_length=1, max_length=40, strict=False)]
+
 
 class Section(BaseModel):
     """A table of the configuration file: frozen, and without keys that nobody reads."""
@@ -162,6 +164,35 @@ class BatchSettings(Section):
     finished_share: float = Field(
         0.9, gt=0, le=1, description="a batch counts as finished when this share of it is answered"
     )
+    cold_start: Literal["random", "zero_shot"] = Field(
+        "random",
+        description="the first batch: all random, or half of it what a model with a text tower finds by the [prompts], without a label",
+    )
+
+
+class PromptSettings(Section):
+    """Texts that images are compared with before the first label, if [batch] cold_start is "zero_shot"."""
+
+    positive: Prompts = Field(
+        ("a chest X-ray with {finding}", "{finding} is present"),
+        description="what an image with a finding shows; {finding} stands for its words",
+    )
+    negative: Prompts = Field(
+        ("a chest X-ray without {finding}", "no {finding}"),
+        description="what an image without it shows",
+    )
+    words: dict[str, Finding] = Field(
+        {},
+        description='a finding in words that the model knows, e.g. {PTX = "pneumothorax"}; default: its name in lower case',
+    )
+
+    @field_validator("positive", "negative")
+    @classmethod
+    def _names_the_finding(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            if "{finding}" not in template:
+                raise ValueError(f"hold {{finding}} in each text, which {template!r} does not")
+        return templates
 
 
 class ProbeSettings(Section):

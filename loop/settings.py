@@ -25,6 +25,7 @@ from loop.sections import (
     LabelStudioSettings,
     ProbeSettings,
     ProjectSettings,
+    PromptSettings,
     Section,
     StopSettings,
 )
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type[Section]] = {
     "label_studio": LabelStudioSettings,
     "encoder": EncoderSettings,
     "batch": BatchSettings,
+    "prompts": PromptSettings,
     "probe": ProbeSettings,
     "forecast": ForecastSettings,
     "stop": StopSettings,
@@ -68,6 +70,7 @@ class Settings(Section):
     label_studio: LabelStudioSettings = LabelStudioSettings()
     encoder: EncoderSettings = EncoderSettings()
     batch: BatchSettings = BatchSettings()
+    prompts: PromptSettings = PromptSettings()
     probe: ProbeSettings = ProbeSettings()
     forecast: ForecastSettings = ForecastSettings()
     stop: StopSettings = StopSettings()
@@ -78,10 +81,11 @@ class Settings(Section):
         known = self.project.findings
         named = list(self.stop.target) if isinstance(self.stop.target, dict) else []
         named += [] if isinstance(self.stop.rule, str) else list(self.stop.rule)
-        for name in named:
+        sections = [("stop", named), ("prompts.words", list(self.prompts.words))]
+        for section, name in ((section, name) for section, names in sections for name in names):
             if name not in known:
                 raise ValueError(
-                    f"[stop] names {name!r}, which is none of the findings: {', '.join(known)}.{_near(name, known)}"
+                    f"[{section}] names {name!r}, which is none of the findings: {', '.join(known)}.{_near(name, known)}"
                 )
         if isinstance(self.stop.target, dict) and len(self.stop.target) < len(known):
             missing = [name for name in known if name not in self.stop.target]
@@ -166,6 +170,7 @@ class Settings(Section):
             "encoder.spec": self.encoder.spec,
             **({"images.side": self.images.side} if self.images.side else {}),
             "forecast.method": self.forecast.method,
+            **({"batch.cold_start": "zero_shot"} if self.batch.cold_start == "zero_shot" else {}),
             **({"forecast.prior": self._prior_text()} if self.forecast.prior else {}),
         }
 

@@ -29,6 +29,7 @@ from loop.report import FindingReport, ForecastReport, IntervalReport, LabelCoun
 if TYPE_CHECKING:
     from loop.start import Started
     from loop.status import Status
+    from loop.zero_shot import ZeroShotReport
 
 SURE = 1.645
 """Standard errors to either side of a 90 % interval."""
@@ -204,6 +205,8 @@ def show_status(status: Status) -> None:
             str(held.unknown),
         )
     out.print(table)
+    if status.zero_shot:
+        out.print(Text(zero_shot_text(status.zero_shot)))
     if status.history:
         table = plain_table("History")
         for column in ("round", "at", "labels", "asked", "verdict"):
@@ -299,6 +302,17 @@ def selection_text(told: FindingReport) -> str:
         f"What was picked moves the measured AUC by {signed_text(told.selection_bias)} (90 %: {low} to {high}); that is "
         "taken out, and what is not known of it widens the interval."
     )
+
+
+def zero_shot_text(told: Mapping[str, ZeroShotReport]) -> str:
+    """`Zero labels: ...`: how well the texts of the first batch tell each finding."""
+    parts = [
+        f"{name} {interval_cell(one.auc)}"
+        if one.auc is not None
+        else f"{name} not known yet ({one.positives} yes, {one.negatives} no)"
+        for name, one in told.items()
+    ]
+    return f"Zero labels (round 0): AUC of the texts alone, on the random images labelled so far: {', '.join(parts)}."
 
 
 def next_text(ahead: ForecastReport) -> str:

@@ -18,6 +18,7 @@ from annotate.desk import StudioDesk
 from annotate.interface import Interface, make_interface, parse_interface
 from annotate.matching import ensure_tasks, match_existing
 from annotate.studio import Studio
+from loop.cold_start import find_tower, open_zero_shot, score_by_texts
 from loop.controller import Loop, ask_first_batch, project_pool
 from loop.encoders import Encoder
 from loop.encoders.devices import load_on_devices
@@ -99,11 +100,16 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
         loaded = load_on_devices(
             settings.encoder.spec, settings.encoder.device, settings.encoder.allow_pickle
         )
+        tower = find_tower(settings, state)
         encoders = reducing(loaded, settings.images.side)
         items, n_encoded, problems = _take_in(settings, state, encoders, shows)
         interface, project_id = _enter(settings, state, studio)
         n_imported, unclear = _import(settings, state, studio, project_id, interface, items, shows)
         state.add_problems(unclear, utc_now())
+        if tower is not None:
+            score_by_texts(
+                settings, state, loaded[0], tower, items, partial(shows, "encoding for texts"), utc_now()
+            )
         loop = _loop(settings, state, studio, project_id, interface)
         if state.last_round() is None:  # an adopted project may hold labels; what has one is not asked
             state.save_pull(loop.desk.pull(state.watermark()), utc_now())
@@ -374,6 +380,7 @@ def _loop(settings: Settings, state: State, studio: Studio, project_id: int, int
         features,
         project_pool(features, pool, settings),
         utc_now,
+        open_zero_shot(settings, state) if state.last_round() is None else None,
     )
 
 

@@ -108,6 +108,11 @@ class State:
         t = schema.facts.c
         return self._db.value(select(t.value).where(t.key == key).order_by(t.seq.desc()))
 
+    def facts(self, key: str) -> list[Any]:
+        """Every fact that was ever noted under a key, oldest first."""
+        t = schema.facts.c
+        return [row.value for row in self._db.rows(select(t.value).where(t.key == key).order_by(t.seq))]
+
     def add_items(self, items: Iterable[Item]) -> None:
         """Take images into care; one that is known stays as it is."""
         with self._db.write() as connection:

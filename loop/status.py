@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from forecasting.plots import curve_info, draw_curves, save
+from forecasting.powerlaw import Interval
 from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
+from loop.cold_start import open_zero_shot
 from loop.controller import open_book, project_pool, read_history
 from loop.errors import BadInput
 from loop.report import LabelCount, StepReport, as_json
 from loop.settings import Settings
 from loop.start import open_features
 from loop.state import State
+from loop.zero_shot import ZeroShotReport, measure_zero_shot
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Status:
         unreadable: Annotations that could not be read, each with its reason.
         amendments: What was changed in the frozen settings since the start.
         amending: What the settings given now would change in them at the next step.
+        zero_shot: Zero labels, by finding: AUC of the texts that ordered the first batch; empty if none did.
     """
 
     project: str
@@ -73,6 +77,7 @@ class Status:
     unreadable: tuple[str, ...]
     amendments: tuple[str, ...]
     amending: tuple[str, ...]
+    zero_shot: Mapping[str, ZeroShotReport] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The status as JSON-ready values."""
@@ -90,6 +95,7 @@ def read_status(settings: Settings) -> Status:
         labels = state.labels()
         book = keep_book(state.items(), state.tasks(), labels, state.rounds(), settings.project.findings)
         reports = read_history(state)
+        zero_shot = _zero_shot(settings, state, book)
         return Status(
             project=settings.project.name,
             folder=str(settings.folder),
@@ -99,7 +105,7 @@ def read_status(settings: Settings) -> Status:
             batch_size=book.batch_size,
             pool_left=book.n_pool_left,
             last=reports[-1] if reports else None,
-            history=tuple(_line(report) for report in reports),
+            history=tuple(_line(report, zero_shot) for report in reports),
             problems=tuple(f"{path}: {reason}" for path, reason in state.problems()),
             unreadable=tuple(
                 f"task {label.task_id}, annotation {label.annotation_id}: {label.problem}"
@@ -109,6 +115,7 @@ def read_status(settings: Settings) -> Status:
             ),
             amendments=tuple(state.amendments()),
             amending=tuple(state.amending(settings.frozen_part())),
+            zero_shot=zero_shot,
         )
 
 
@@ -118,7 +125,12 @@ def draw_project(settings: Settings, path: Path) -> None:
     Raises:
         BadInput: The project was not started, or nothing can be drawn yet.
     """
-    draw_assessment(assess_again(settings), settings, path)
+    with State.open(settings.state_url) as state:
+        known = keep_book(
+            state.items(), state.tasks(), state.labels(), state.rounds(), settings.project.findings
+        )
+        zero_shot = _zero_shot(settings, state, known)
+    draw_assessment(assess_again(settings), settings, path, zero_shot)
 
 
 def assess_again(settings: Settings) -> Assessment:
@@ -137,14 +149,19 @@ def assess_again(settings: Settings) -> Assessment:
         return assess(book, features, projection, settings, last.number, read_history(state))
 
 
-def draw_assessment(last: Assessment, settings: Settings, path: Path) -> None:
-    """Draw learning curves and evidence to a .png or .svg file.
+def draw_assessment(
+    last: Assessment, settings: Settings, path: Path, zero_shot: Mapping[str, ZeroShotReport] | None = None
+) -> None:
+    """Draw learning curves and evidence to a .png or .svg file, and what zero labels gave where it is known.
 
     Raises:
         BadInput: No finding has a curve yet.
     """
     infos = [
-        curve_info(curve, last.forecasts.get(name), settings.target_of(name), settings.forecast.level)
+        replace(
+            curve_info(curve, last.forecasts.get(name), settings.target_of(name), settings.forecast.level),
+            zero=_interval((zero_shot or {}).get(name)),
+        )
         for name, curve in last.curves.items()
     ]
     if not infos:
@@ -163,7 +180,21 @@ def _count(book: Book, k: int) -> FindingCount:
     )
 
 
-def _line(report: StepReport) -> RoundLine:
+def _zero_shot(settings: Settings, state: State, book: Book) -> dict[str, ZeroShotReport]:
+    """What zero labels gave, measured on the random stream; empty if the first batch was all random."""
+    zero_shot = open_zero_shot(settings, state)
+    return {} if zero_shot is None else measure_zero_shot(zero_shot, book, settings.forecast.level)
+
+
+def _interval(told: ZeroShotReport | None) -> Interval | None:
+    if told is None or told.auc is None:
+        return None
+    return Interval(told.auc.mean, told.auc.low, told.auc.high, told.auc.level)
+
+
+def _line(report: StepReport, zero_shot: Mapping[str, ZeroShotReport]) -> RoundLine:
+    """A decision of the past; round 0 is the one that no label stood behind, so its AUCs are those of the texts."""
+    before = {name: None if told.auc is None else told.auc.mean for name, told in zero_shot.items()}
     return RoundLine(
         round=report.round,
         at=report.at,
@@ -171,5 +202,5 @@ def _line(report: StepReport) -> RoundLine:
         verdict=report.verdict,
         asked=report.batch.size if report.batch else 0,
         findings={name: told.verdict for name, told in report.findings.items()},
-        aucs={name: told.auc for name, told in report.findings.items()},
+        aucs=before if report.round == 0 else {name: told.auc for name, told in report.findings.items()},
     )

@@ -13,13 +13,22 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from loop.errors import BadInput
 from loop.settings import STRATEGIES
 
 Array = NDArray[np.float64]
 
-_MOST = {"uncertainty": "most uncertain", "margin": "smallest margin", "entropy": "highest entropy"}
+COLD = "zero_shot"
+"""How a first batch is chosen by scores that no label has calibrated: what most looks like a finding, each in turn."""
+
+_MOST = {
+    "uncertainty": "most uncertain",
+    "margin": "smallest margin",
+    "entropy": "highest entropy",
+    COLD: "highest zero-shot score",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ def select_batch(
     queue tells nothing of the stream. The order of the pool plays no part; ties go by item id.
 
     Args:
-        strategy: One of `STRATEGIES`.
+        strategy: One of `STRATEGIES`, or `COLD`.
         size: Items wanted; fewer come back only if the pool allows no more.
         random_share: Share of the batch from the random stream, on [0, 1].
         random_next: The random stream's unlabelled items, in its order.
@@ -78,7 +87,7 @@ def select_batch(
     Raises:
         BadInput: There is no such strategy.
     """
-    if strategy not in STRATEGIES:
+    if strategy not in (*STRATEGIES, COLD):
         raise BadInput(f"There is no strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}.")
     size = max(size, 0)
     n_patients = len(set(active_patients))
@@ -97,7 +106,7 @@ def select_batch(
     else:
         scores = active_proba[:, fitted]  # (m, F)
         by_finding = np.column_stack([utilities(strategy, p) for p in scores.T])  # (m, F)
-        utility = _mean(by_finding)  # (m,)
+        utility = (_largest if strategy == COLD else _mean)(by_finding)  # (m,)
         rows = _highest(n_active - round(random_floor * n_active), utility, active_items, active_patients)
         names = [findings[k] for k in fitted]
         active = [
@@ -123,9 +132,13 @@ def utilities(strategy: str, proba: Array) -> Array:
 
     Args:
         strategy: ``uncertainty`` (1 - the larger class probability), ``margin`` (the two classes'
-            difference, negated) or ``entropy`` (in nats).
+            difference, negated), ``entropy`` (in nats) or `COLD` (share of the items that score no higher).
         proba: Probability of the finding, shape ``(m,)``.
     """
+    if strategy == COLD:
+        return np.asarray(
+            rankdata(proba, "max", nan_policy="omit") / max(1, np.isfinite(proba).sum()), np.float64
+        )
     from modAL.uncertainty import classifier_entropy, classifier_margin, classifier_uncertainty
 
     head = _Head(np.column_stack([1 - proba, proba]))  # (m, 2)
@@ -152,6 +165,11 @@ def _mean(by_finding: Array) -> Array:
     count = known.sum(axis=1)
     total = np.where(known, by_finding, 0.0).sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), -np.inf)
+
+
+def _largest(by_finding: Array) -> Array:
+    """Largest utility over the findings, ``(m,)``: the top of each finding is asked before the second of any."""
+    return np.asarray(np.where(np.isnan(by_finding), -np.inf, by_finding).max(axis=1), np.float64)
 
 
 def _highest(n: int, utility: Array, items: Sequence[str], patients: Sequence[str]) -> list[int]:

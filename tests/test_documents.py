@@ -25,7 +25,7 @@ def test_every_command_is_documented_with_an_example(name: str, command: object)
 def test_every_command_that_the_readme_shows_exists() -> None:
     names = {name for name, _ in commands()}
     shown = re.findall(
-        r"^(loop [a-z]+(?: (?:verify|list|fit|show))?)\b",
+        r"^(loop [a-z]+(?: (?:compare|verify|list|fit|show))?)\b",
         README.read_text(encoding="utf-8"),
         flags=re.MULTILINE,
     )

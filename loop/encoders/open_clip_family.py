@@ -1,20 +1,32 @@
-"""`open_clip:` models: the image tower, with the preprocessing that its weights ship."""
+"""`open_clip:` models: the image tower, with the preprocessing that its weights ship; on request with the text tower."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from huggingface_hub import constants
+from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
-from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights, split_vector
+from loop.encoders.frozen import (
+    FrozenEncoder,
+    choose_device,
+    did_you_mean,
+    fill,
+    fingerprint_of,
+    freeze,
+    read_weights,
+    split_vector,
+)
 from loop.errors import BadInput
 
 CONFIG = "open_clip_config.json"
@@ -50,8 +62,77 @@ def load_open_clip(spec: str, name: str, device: str, allow_pickle: str = "") ->
         BadInput: No such architecture or tag, or its weights are not on this machine and cannot be fetched.
     """
     name, kind = split_vector(spec, name, "projected", "pooled")
+    arch, model = _load(spec, name, "visual.", allow_pickle)
+    return _frozen(spec, arch, model, device, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenClipText:
+    """An open_clip model with its text tower.
+
+    Attributes:
+        fingerprint: Hash of all weights, the preprocessing and the tokenizer.
+        scale: By what a cosine is multiplied to give a logit.
+        model: Both towers.
+        tokens: Texts to what the text tower reads, shape ``(t, length)``.
+        device: Where the model lies.
+    """
+
+    fingerprint: str
+    scale: float
+    model: Any
+    tokens: Callable[[list[str]], torch.Tensor]
+    device: torch.device
+
+    def embed_images(self, inputs: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+        """Vectors of images prepared by the encoder of the same spec, shape ``(n, p)``, of length one."""
+        return self._embed(self.model.encode_image, torch.stack(list(inputs)))
+
+    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of texts, shape ``(t, p)``, of length one; a text longer than the tower reads is cut."""
+        return self._embed(self.model.encode_text, self.tokens(list(texts)))
+
+    def _embed(self, tower: Callable[..., torch.Tensor], inputs: torch.Tensor) -> NDArray[np.float32]:
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+            vectors = tower(inputs.to(self.device))
+        unit = torch.nn.functional.normalize(vectors.float(), dim=-1)
+        return np.asarray(unit.cpu().numpy(), dtype=np.float32)
+
+
+def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "") -> OpenClipText:
+    """Load an open_clip model with its text tower and tokenizer.
+
+    Args:
+        spec: How it was asked for.
+        name: As for `load_open_clip`.
+        device: ``auto`` or a torch device.
+        allow_pickle: See `load_open_clip`.
+
+    Raises:
+        BadInput: As `load_open_clip`, or the weights of the text tower or the tokenizer's files are not here.
+    """
+    name, _ = split_vector(spec, name, "projected", "pooled")
+    arch, model = _load(spec, name, "", allow_pickle)
+    try:
+        tokens: Any = open_clip.get_tokenizer(arch)
+    except UNUSABLE as error:
+        raise BadInput(
+            f"The tokenizer of {spec} cannot be loaded ({_reason(error)}). To work offline, copy the tokenizer files of its "
+            'repository beside its weights, or set [batch] cold_start = "random".'
+        ) from None
+    tower: Any = model.eval().requires_grad_(False)
+    said = "local-dir" if arch.startswith("local-dir:") else arch
+    layers = sorted({type(part).__name__ for part in tower.modules()})  # GELU or QuickGELU: equal weights
+    about = f"open_clip text {said} {_transform(tower)!r} {type(tokens).__name__} {' '.join(layers)}"
+    place = choose_device(device)
+    fingerprint = fingerprint_of(tower.state_dict(), about)
+    return OpenClipText(fingerprint, float(tower.logit_scale.exp()), tower.to(place), tokens, place)
+
+
+def _load(spec: str, name: str, part: str, allow_pickle: str) -> tuple[str, torch.nn.Module]:
+    """The architecture and the model; weights whose name starts with ``part`` must all be there."""
     if name.startswith(("hf-hub:", "local-dir:")):
-        return _frozen(spec, name, _created(name, None), device, kind)
+        return name, _created(name, None)
     arch, _, weights = name.partition("@")
     if arch not in open_clip.list_models():
         raise BadInput(
@@ -59,7 +140,7 @@ def load_open_clip(spec: str, name: str, device: str, allow_pickle: str = "") ->
         )
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if weights in tags:
-        return _frozen(spec, arch, _created(arch, weights), device, kind)
+        return arch, _created(arch, weights)
     path = Path(weights).expanduser()
     if not weights or not path.is_file():
         raise BadInput(
@@ -72,8 +153,8 @@ def load_open_clip(spec: str, name: str, device: str, allow_pickle: str = "") ->
         model = open_clip.create_model(arch, pretrained_text=False, force_preprocess_cfg=preprocessing)
     except (ImportError, RuntimeError) as error:  # a text tower of transformers, which is not installed
         raise BadInput(f"open_clip cannot build {arch}: {_reason(error)}") from None
-    fill(model, held, path, "visual.")
-    return _frozen(spec, arch, model, device, kind)
+    fill(model, held, path, part)
+    return arch, model
 
 
 def _created(arch: str, tag: str | None) -> torch.nn.Module:
@@ -147,7 +228,7 @@ def _place(arch: str, tag: str | None) -> str:
 def _frozen(spec: str, arch: str, model: torch.nn.Module, device: str, kind: str) -> FrozenEncoder:
     """Freeze the image tower; a text tower, which a checkpoint may lack, counts for nothing."""
     tower: Any = model.visual
-    transform = image_transform_v2(PreprocessCfg(**tower.preprocess_cfg), is_train=False)
+    transform = _transform(model)
     encode: Any = model.encode_image
     # Where a folder lies changes no vector.
     said = "local-dir" if arch.startswith("local-dir:") else arch
@@ -165,3 +246,7 @@ def _drop_projection(spec: str, tower: Any) -> None:
         tower.head = torch.nn.Identity()
     else:
         raise BadInput(f"[encoder] spec = {spec!r}: this tower pools and projects in one. Leave #pooled out.")
+
+
+def _transform(model: Any) -> Any:
+    return image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
