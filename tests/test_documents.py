@@ -25,7 +25,9 @@ def test_every_command_is_documented_with_an_example(name: str, command: object)
 def test_every_command_that_the_readme_shows_exists() -> None:
     names = {name for name, _ in commands()}
     shown = re.findall(
-        r"^(loop [a-z]+(?: (?:verify|fit|show))?)\b", README.read_text(encoding="utf-8"), flags=re.MULTILINE
+        r"^(loop [a-z]+(?: (?:verify|fit|show|list))?)\b",
+        README.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
     )
     assert shown
     assert set(shown) <= names

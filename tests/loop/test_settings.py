@@ -158,7 +158,7 @@ def test_a_key_in_the_wrong_section_is_refused_with_the_right_one(tmp_path: Path
 
 
 def test_a_key_like_no_other_is_refused_with_all_that_there_are(tmp_path: Path) -> None:
-    assert "It has spec, batch_size, device." in refusal(tmp_path, "[encoder]\nhot = 3")
+    assert "It has spec, batch_size, device, allow_pickle." in refusal(tmp_path, "[encoder]\nhot = 3")
 
 
 def test_a_misspelt_section_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
