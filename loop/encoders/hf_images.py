@@ -107,6 +107,8 @@ def _short_way(processor: Any) -> Steps | None:
     size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
     if not (processor.do_resize and processor.do_rescale and processor.do_normalize):
         return None
+    if size is None or processor.resample is None:
+        return None
     if not (size.shortest_edge or (size.height and size.width)) or size.longest_edge:
         return None
     ramp = np.tile(np.arange(256, dtype=np.uint8), (3, 1))[:, None]  # (3, 1, 256)

@@ -44,7 +44,7 @@ def find_folder(spec: str, name: str, also: Sequence[str] = ()) -> Path:
     for shard in _shards(folder):
         _fetched(spec, repository, shard, folder.name)
     for file in also:
-        _fetched_if_there(repository, file, folder.name)
+        _fetched_if_there(spec, repository, file, folder.name)
     _require(spec, folder)
     return folder
 
@@ -93,19 +93,21 @@ def _shards(folder: Path) -> list[str]:
 def _first_fetched(spec: str, repository: str, files: Sequence[str], revision: str) -> None:
     """Fetch the first of several files that the repository has; only the last one's absence is told."""
     for file in files[:-1]:
-        if _fetched_if_there(repository, file, revision):
+        if _fetched_if_there(spec, repository, file, revision):
             return
-    if not _fetched_if_there(repository, files[-1], revision):
+    if not _fetched_if_there(spec, repository, files[-1], revision):
         _fetched(spec, repository, files[0], revision)
 
 
-def _fetched_if_there(repository: str, file: str, revision: str) -> bool:
+def _fetched_if_there(spec: str, repository: str, file: str, revision: str) -> bool:
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
         _download(repository, file, revision)
     except EntryNotFoundError:
         return False
+    except Exception as error:  # the hub's client raises a dozen kinds of its own
+        raise BadInput(_say_absent(spec, repository, file, error)) from None
     return True
 
 
@@ -113,7 +115,7 @@ def _fetched(spec: str, repository: str, file: str, revision: str | None) -> Pat
     """The folder in which a fetched file lies."""
     try:
         return _download(repository, file, revision).parent
-    except Exception as error:  # the hub's client raises a dozen kinds of its own
+    except Exception as error:  # as above
         raise BadInput(_say_absent(spec, repository, file, error)) from None
 
 

@@ -39,7 +39,7 @@ def make_transform(size: int) -> tuple[Callable[[Image.Image], torch.Tensor], st
     return transform, f"short side {short} bicubic, centre {size}, ImageNet mean and deviation"
 
 
-def with_resized_table(weights: Mapping[str, torch.Tensor], model: Any) -> Mapping[str, torch.Tensor]:
+def with_resized_table(weights: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
     """Weights whose position table is interpolated to a model's grid, bicubic without antialiasing; others as they are."""
     table = weights.get("pos_embed")
     if table is None or getattr(model, "pos_embed", None) is None:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from loop.encoders.catalogue import XRV_FOLDER
 from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
 from loop.errors import BadInput
 
-FOLDER = Path("~/.torchxrayvision/models_data")  # where the library itself keeps them
 KINDS = ("densenet121-", "resnet50-")
 
 
@@ -87,7 +87,7 @@ def _own_file(xrv: Any, name: str, url: str, allow_pickle: str) -> Path:
     """The library's own copy of the weights, fetched if it may be; what would be refused is not fetched."""
     from huggingface_hub import constants
 
-    path = FOLDER.expanduser() / url.rsplit("/", 1)[-1]
+    path = XRV_FOLDER.expanduser() / url.rsplit("/", 1)[-1]
     if path.is_file():
         return path
     absent = (

@@ -467,6 +467,25 @@ def test_a_gated_repository_says_that_its_terms_must_be_accepted(monkeypatch: py
     assert f"{told}org/closed" in refusal("hf:org/closed")
 
 
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_whatever_stops_a_download_is_said_without_a_traceback(
+    tmp_path: Path, offline: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    publish(tmp_path / "r", "rad-dino")
+    cache(offline, tmp_path / "r", "org/name")
+    fetch = huggingface_hub.hf_hub_download
+
+    def break_off(repository: str, asked: str, **rest: Any) -> str:
+        if asked == file:
+            raise OSError("No space left on device")
+        return fetch(repository, asked, **rest)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", break_off)
+    assert f"{file} of org/name is not on this machine and cannot be fetched (No space left" in refusal(
+        "hf:org/name"
+    )
+
+
 def test_what_is_no_tower_is_refused(tmp_path: Path) -> None:
     publish(tmp_path / "r", "rad-dino")
     config = tmp_path / "r" / "config.json"
