@@ -45,7 +45,7 @@ def show_comparison(told: Comparison) -> None:
                 named,
                 encoder.encoder,
                 interval_cell(one.now),
-                "" if change is None else signed_text(change.gain.mean),
+                change_cell(change),
                 interval_cell(one.plateau),
                 probability_text(one.p_reachable),
                 needed_cell(one.labels_needed[0], one.labels_needed[2]),
@@ -55,25 +55,26 @@ def show_comparison(told: Comparison) -> None:
     goal = f"target {auc_text(next(iter(told.targets.values())))}" if alike else "the targets in brackets"
     out.print(
         Text(
-            f"AUC with its {level_text(told.level)} interval. P(reachable): probability that the plateau is at the target. "
+            f"AUC, and its change on the same images, with {level_text(told.level)} intervals. P(reachable): probability that the plateau is at the target. "
             f"Labels in all for {goal}, as the {level_text(0.8)} range.",
             style="dim",
         )
     )
     for switch in told.switches:
         if switch.said:
-            out.print(Text(f"{switch.said} {gain_line(switch)}"))
+            out.print(Text(switch.said))
     if silent := unsaid(told):
         out.print(Text(silent, style="dim"))
     for line in told.left_out:
         out.print(Text(f"left out: {line}", style="yellow"))
 
 
-def gain_line(switch: SwitchReport) -> str:
-    """`AUC now +.021 (90 %: .00 to .04).`"""
-    gain = switch.gain
-    low, high = signed_text(gain.low), signed_text(gain.high)
-    return f"AUC now {signed_text(gain.mean)} ({level_text(gain.level)}: {low} to {high})."
+def change_cell(change: SwitchReport | None) -> str:
+    """`+.021 (-.004 to +.045)`; empty for the encoder that a change would be from."""
+    if change is None:
+        return ""
+    mean, low, high = (signed_text(x) for x in (change.gain.mean, change.gain.low, change.gain.high))
+    return f"{mean} ({low} to {high})"
 
 
 def unsaid(told: Comparison) -> str:
