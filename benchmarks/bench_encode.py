@@ -4,7 +4,7 @@
     python benchmarks/bench_encode.py images.zip --images 512 timm:tf_efficientnet_lite0 timm:resnet50@random
 
 "Encoding" is all that `loop encode` does after hashing: decode, resize, embed, commit to the store with syncs. "Bare" is the
-forward pass alone, on one batch that was prepared beforehand. The two take turns; the table has the median of the rounds
+forward pass alone, on one batch that was prepared beforehand, at the size in which encoding passes it. The two take turns; the table has the median of the rounds
 and of their ratios, so that what else the machine does falls on both. The ratio of processor time counts what decoding
 costs even where it runs beside the model. NAME@random has random weights. Each model runs in a process of its own, so that
 peak memory is its own.
@@ -70,7 +70,7 @@ def one(asked: argparse.Namespace) -> None:
         inputs = [encoder.preprocess(open_image(p.path)) for p in pictures[: asked.batch]]
         batch = torch.stack(inputs).to(encoder.device)  # (batch, 3, h, w)
         n_batches = -(-len(pictures) // asked.batch)
-        bare(encoder, batch, 2)
+        bare(encoder, batch, 1)
         bare_s, encoding_s, cpu_ratios = [], [], []
         for number in range(asked.rounds):
             store = open_store(Path(folder) / str(number), encoder)
@@ -97,11 +97,14 @@ def bare(encoder, batch, n: int) -> float:  # type: ignore[no-untyped-def]
     """Seconds of n forward passes; the vectors are brought back, as encoding must."""
     import torch
 
+    from loop.encoders.frozen import CPU_BATCH
+
     kind = encoder.device.type
+    parts = batch.split(CPU_BATCH) if kind == "cpu" else (batch,)
     started = time.perf_counter()
     with torch.inference_mode(), torch.autocast(kind, enabled=kind == "cuda"):
-        for _ in range(n):
-            encoder.forward(batch).float().cpu()
+        for part in n * parts:
+            encoder.forward(part).float().cpu()
     return time.perf_counter() - started
 
 

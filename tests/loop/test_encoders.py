@@ -129,6 +129,31 @@ def test_open_clip_gives_the_models_own_encode_image(tmp_path: Path) -> None:
     assert embedded(again, [picture(i) for i in range(3)]).tobytes() == found.tobytes()
 
 
+def test_a_batch_passes_a_cpu_in_parts_and_comes_out_whole_and_in_order(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = timm.create_model("test_vit", pretrained=False).eval()
+    encoder = load_encoder(f"timm:test_vit@{saved(model, tmp_path / 'm.safetensors')}", "cpu")
+    pictures = [picture(i) for i in range(11)]
+    with torch.inference_mode():
+        expected = encoder.forward(torch.stack([encoder.preprocess(image) for image in pictures]))  # type: ignore[attr-defined]
+    np.testing.assert_allclose(embedded(encoder, pictures), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_cpu_never_computes_in_half_precision(tmp_path: Path) -> None:
+    """Even if the weights were shipped so; and no autocast, which is for CUDA."""
+    seen: list[Any] = []
+
+    def forward(batch: torch.Tensor) -> torch.Tensor:
+        seen.append((batch.dtype, torch.is_autocast_enabled("cpu"), model.weight.dtype))
+        return model(batch.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+    model = torch.nn.Linear(3, 5).half()
+    transform = lambda _: torch.ones(3, 8, 8)  # noqa: E731
+    encoder = freeze("half", model, forward, transform, "half", "cpu")
+    assert embedded(encoder, [picture(1)]).dtype == np.float32
+    assert set(seen) == {(torch.float32, False, torch.float32)}
+
+
 def test_grey_and_colour_of_equal_greys_give_the_same_vector(tmp_path: Path) -> None:
     encoder = load_encoder(f"open_clip:{ARCH}@{saved(tiny_clip(), tmp_path / 'm.safetensors')}", "cpu")
     a, b = embedded(encoder, [picture(1), picture(1).convert("RGB")])
