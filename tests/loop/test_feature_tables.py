@@ -118,7 +118,7 @@ class NoTorch:
             raise ImportError(name)
 
 sys.meta_path.insert(0, NoTorch())
-from loop.encoders import load_encoder
+from loop.encoders.devices import load_on_devices
 from loop.settings import make_settings
 from loop.start import _take_in, open_features
 from loop.state import State
@@ -131,7 +131,7 @@ settings = make_settings({{
 settings.folder.mkdir()
 encoder = load_encoder(settings.encoder.spec, settings.encoder.device, settings.encoder.allow_pickle)
 with State.create(settings.state_url) as state:
-    items, n, problems = _take_in(settings, state, encoder, lambda *_: None)
+    items, n, problems = _take_in(settings, state, encoders, lambda *_: None)
     store = open_features(settings, state)
     assert (len(items), n, problems) == (4, 4, []), (items, n, problems)
     assert store.read([item.item for item in items]).shape == (4, 6)
