@@ -129,7 +129,7 @@ settings = make_settings({{
     "encoder": {{"spec": "features:{tmp_path}/t.npz"}},
 }})
 settings.folder.mkdir()
-encoder = load_encoder(settings.encoder.spec, settings.encoder.device, settings.encoder.allow_pickle)
+encoders = load_on_devices(settings.encoder.spec, settings.encoder.device, settings.encoder.allow_pickle)
 with State.create(settings.state_url) as state:
     items, n, problems = _take_in(settings, state, encoders, lambda *_: None)
     store = open_features(settings, state)
