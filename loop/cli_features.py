@@ -84,6 +84,12 @@ def _table_file(ctx: click.Context, option: click.Parameter, path: Path) -> Path
     show_default=True,
     help="Reduce larger images to this shorter side first, and keep the small copies; 0 = images as they are.",
 )
+@click.option(
+    "--allow-pickle",
+    metavar="NAME",
+    default="",
+    help="Load the checkpoint file of this name although it is a pickle, which can run any code.",
+)
 @spoken
 @as_json_option
 def encode(
@@ -95,6 +101,7 @@ def encode(
     batch_size: int,
     devices: str,
     side: int,
+    allow_pickle: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -118,7 +125,7 @@ def encode(
     from loop.table import encode_table
 
     pictures = find_pictures(source, flat=flat)  # a wrong path should be known before weights are fetched
-    encoders = reducing(load_on_devices(spec, devices), side)
+    encoders = reducing(load_on_devices(spec, devices, allow_pickle), side)
     stores = store or out.with_suffix(".store")
     copies = ReducedImages(stores / f"reduced-{side}", side) if side else None
     with Progress(visible=not (quiet or as_json)) as progress:
