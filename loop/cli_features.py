@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,21 @@ def _table_file(ctx: click.Context, option: click.Parameter, path: Path) -> Path
     default="",
     help="Load the checkpoint file of this name although it is a pickle, which can run any code.",
 )
+@click.option(
+    "--ray",
+    "address",
+    metavar="ADDRESS",
+    help="Encode on the Ray cluster at this address; auto = the running one, local = one on this machine. Images, "
+    "weights and --store must have the same paths on all machines.",
+)
+@click.option(
+    "--workers",
+    "n_workers",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Ray workers at the same time, with a GPU each where the cluster has some.",
+)
 @spoken
 @as_json_option
 def encode(
@@ -102,6 +118,8 @@ def encode(
     devices: str,
     side: int,
     allow_pickle: str,
+    address: str | None,
+    n_workers: int,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -115,29 +133,31 @@ def encode(
       loop encode images.zip --encoder timm:tf_efficientnet_lite0 --out features.npz
       loop simulate --features features.npz --labels labels.csv --group patient
     """
-    from loop.encoders.devices import load_on_devices
     from loop.encoders.embed import here
-    from loop.encoders.reducing import reducing
+    from loop.encoders.on_ray import on_ray, ray_cluster
+    from loop.encoders.reducing import load_reducing
     from loop.pictures import find_pictures
     from loop.reduced import ReducedImages
     from loop.show import Progress
     from loop.show_features import show_tabled
     from loop.table import encode_table
 
-    pictures = find_pictures(source, flat=flat)  # a wrong path should be known before weights are fetched
-    encoders = reducing(load_on_devices(spec, devices, allow_pickle), side)
+    # A wrong path should be known before weights are fetched; on other machines it must not be a relative one.
+    pictures = find_pictures(source.absolute() if address else source, flat=flat)
     stores = store or out.with_suffix(".store")
-    copies = ReducedImages(stores / f"reduced-{side}", side) if side else None
-    with Progress(visible=not (quiet or as_json)) as progress:
-        told = encode_table(
-            pictures,
-            encoders[0],
-            out,
-            store or out.with_suffix(".store"),
-            batch_size,
-            progress,
-            here(encoders, copies),
-        )
+    copies = ReducedImages((stores / f"reduced-{side}").absolute(), side) if side else None
+    write = partial(encode_table, pictures, out=out, stores=stores, batch_size=batch_size)
+    visible = not (quiet or as_json)
+    if address is None:
+        encoders = load_reducing(spec, devices, allow_pickle, side)
+        with Progress(visible) as progress:
+            told = write(encoders[0], shows=progress, workers=here(encoders, copies))
+    else:
+        encoder = load_reducing(spec, "cpu", allow_pickle, side)[0]  # for its name; others compute
+        load = partial(load_reducing, spec, devices, allow_pickle, side)
+        with ray_cluster(address, n_workers) as gpu, Progress(visible) as progress:
+            workers = on_ray(load, encoder.fingerprint, n_workers, copies, gpu=gpu and devices != "cpu")
+            told = write(encoder, shows=progress, workers=workers)
     tell(told, show_tabled, quiet=quiet, as_json=as_json)
 
 

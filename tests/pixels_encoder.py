@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,3 +55,20 @@ def write_pictures(folder: Path, n: int) -> Path:
 
 def items_in(folder: Path) -> list[Item]:
     return list(hash_images([Found(path, None, {}) for path in sorted(folder.iterdir())]).items)
+
+
+@dataclass
+class NotedPixels(Pixels):
+    """The same; notes how many images which process embedded."""
+
+    folder: Path = Path()
+
+    def embed(self, inputs: Sequence[Any]) -> NDArray[np.float32]:
+        with (self.folder / f"{os.getpid()}").open("a") as notes:
+            notes.write(f"{len(inputs)}\n")
+        return super().embed(inputs)
+
+
+def noted_pixels(folder: Path, fingerprint: str = "pixels") -> list[NotedPixels]:
+    folder.mkdir(exist_ok=True)
+    return [NotedPixels(batch_s=0.05, folder=folder, fingerprint=fingerprint)]

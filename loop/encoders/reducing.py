@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from loop.encoders import Encoder
+from loop.encoders.devices import load_on_devices
 from loop.errors import BadInput
 
 
@@ -50,6 +51,11 @@ class ReducingEncoder:
 def named(spec: str, side: int) -> str:
     """How an encoder of reduced images is called; with side 0 as it is."""
     return f"{spec} (images of side {side})" if side else spec
+
+
+def load_reducing(spec: str, devices: str, allow_pickle: str, side: int) -> list[Encoder]:
+    """Load an encoder on devices, for images of a side; see `load_on_devices` and `reducing`."""
+    return reducing(load_on_devices(spec, devices, allow_pickle), side)
 
 
 def reducing(encoders: Sequence[Encoder], side: int) -> list[Encoder]:
