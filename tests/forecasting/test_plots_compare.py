@@ -7,10 +7,10 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+from drawn_texts import texts
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
 
 from forecasting.curve import curve_from_points
 from forecasting.plots_compare import (
@@ -43,16 +43,6 @@ def info(finding: str = "Effusion", shift: float = 0.0) -> ComparisonInfo:
 @pytest.fixture(scope="module")
 def figure() -> Figure:
     return draw_comparison([info(), info("Pneumothorax", 0.1), info("Nodule", -0.08)])
-
-
-def texts(figure: Figure) -> list[Text]:
-    hidden = set()
-    for ax in figure.axes:
-        for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, sorted(ax.get_ylim()))):
-            for tick in axis.get_major_ticks():
-                if not low <= tick.get_loc() <= high:
-                    hidden |= {tick.label1, tick.label2}
-    return [t for t in figure.findobj(Text) if t.get_visible() and t.get_text() and t not in hidden]  # type: ignore[attr-defined]
 
 
 def test_every_encoder_has_a_dash_and_a_marker_of_its_own_and_a_grey_unlike_its_neighbours() -> None:

@@ -18,6 +18,7 @@ import pytest
 import timm
 import torch
 from dicom_files import RAMP, write_dicom
+from encoder_refusals import refusal
 from numpy.typing import NDArray
 from PIL import Image
 from pixels_encoder import Pixels, items_in, picture, write_pictures
@@ -71,12 +72,6 @@ def tiny_clip(seed: int = 0) -> torch.nn.Module:
 def saved(model: torch.nn.Module, path: Path) -> Path:
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
     return path
-
-
-def refusal(spec: str, device: str = "cpu") -> str:
-    with pytest.raises(BadInput) as caught:
-        load_encoder(spec, device)
-    return str(caught.value)
 
 
 @pytest.mark.cxr

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from encoder_refusals import Trap, refusal
 from huggingface_hub.errors import GatedRepoError
 from numpy.typing import NDArray
 from PIL import Image
@@ -244,12 +245,6 @@ def embed(spec: str) -> NDArray[np.float32]:
     return encoder.embed([encoder.preprocess(picture) for picture in PICTURES])
 
 
-def refusal(spec: str) -> str:
-    with pytest.raises(BadInput) as caught:
-        load_encoder(spec, "cpu")
-    return str(caught.value)
-
-
 @every_kind
 def test_pixels_are_those_that_the_repository_asks_for(tmp_path: Path, name: str) -> None:
     publish(tmp_path / name, name)
@@ -402,16 +397,6 @@ def test_a_pickled_torch_file_is_not_executed(tmp_path: Path) -> None:
     torch.save({"cls_token": Trap(tmp_path / "sprung")}, tmp_path / "r" / "pytorch_model.bin")
     assert "cannot be loaded as Dinov2Model" in refusal(f"hf:{tmp_path / 'r'}")
     assert not (tmp_path / "sprung").exists()
-
-
-class Trap:
-    """An object whose unpickling leaves a trace."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
 
 
 def test_no_code_of_a_repository_is_run(tmp_path: Path) -> None:

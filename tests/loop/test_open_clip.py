@@ -13,12 +13,12 @@ import open_clip.factory
 import open_clip.pretrained
 import pytest
 import torch
+from encoder_refusals import Trap, refusal
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
 from loop.encoders import load_encoder
-from loop.errors import BadInput
 
 TINY: dict[str, Any] = {
     "embed_dim": 16,
@@ -82,12 +82,6 @@ def reference(model: Any, **preprocessing: Any) -> NDArray[np.float32]:
             torch.stack([transform(p) for p in PICTURES])
         ).numpy()
     return vectors
-
-
-def refusal(spec: str) -> str:
-    with pytest.raises(BadInput) as caught:
-        load_encoder(spec, "cpu")
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "torch", "state_dict"])
@@ -231,16 +225,6 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     torch.save({"visual.proj": Trap(tmp_path / "sprung")}, tmp_path / "w.pt")
     assert "no plain weights" in refusal(f"open_clip:tiny@{tmp_path / 'w.pt'}")
     assert not (tmp_path / "sprung").exists()
-
-
-class Trap:
-    """An object whose unpickling leaves a trace."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
 
 
 def test_the_pooled_vector_is_what_the_projection_is_given(tmp_path: Path) -> None:

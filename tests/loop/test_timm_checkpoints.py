@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from encoder_refusals import refusal
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
@@ -20,7 +21,6 @@ from torchvision import transforms
 
 from loop.encoders import load_encoder
 from loop.encoders.timm_family import PACKAGED
-from loop.errors import BadInput
 
 NET_MEAN, NET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ARCH = "vit_tiny_patch16_224"  # the smallest of the family of vit_large_patch16_224
@@ -78,12 +78,6 @@ def prepared(picture: Image.Image, size: int) -> torch.Tensor:
 def embed(spec: str) -> NDArray[np.float32]:
     encoder = load_encoder(spec, "cpu")
     return encoder.embed([encoder.preprocess(picture) for picture in PICTURES])
-
-
-def refusal(spec: str) -> str:
-    with pytest.raises(BadInput) as caught:
-        load_encoder(spec, "cpu")
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("size", [224, 320, 160])

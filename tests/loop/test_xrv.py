@@ -16,6 +16,7 @@ import open_clip
 import pytest
 import torch
 import torchvision
+from encoder_refusals import Trap, refusal
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize
@@ -23,7 +24,6 @@ from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize
 from loop.encoders import load_encoder
 from loop.encoders.catalogue import XRV_FOLDER
 from loop.encoders.xrv_family import _library
-from loop.errors import BadInput
 
 xrv = _library()
 PICTURES = [
@@ -58,12 +58,6 @@ def reference(picture: Image.Image, side: int) -> torch.Tensor:
     pixels = xrv.datasets.normalize(np.asarray(picture), 255)[None]
     made = xrv.datasets.XRayResizer(side)(xrv.datasets.XRayCenterCrop()(pixels))
     return torch.from_numpy(made)
-
-
-def refusal(spec: str, allow_pickle: str = "") -> str:
-    with pytest.raises(BadInput) as caught:
-        load_encoder(spec, "cpu", allow_pickle)
-    return str(caught.value)
 
 
 def test_the_densenet_gives_the_librarys_own_vector_of_its_own_pixels(home: Path, dense: Any) -> None:
@@ -104,7 +98,7 @@ def test_a_pickled_model_is_loaded_only_if_its_file_is_allowed_by_name(home: Pat
     path = place(home, DENSE)
     torch.save(dense, path)
     for allowed in ("", "other.pt", str(path)):
-        said = refusal(f"torchxrayvision:{DENSE}", allowed)
+        said = refusal(f"torchxrayvision:{DENSE}", allow_pickle=allowed)
         assert "can run any code" in said
         assert f'allow_pickle = "{path.name}"' in said
     whole = load_encoder(f"torchxrayvision:{DENSE}", "cpu", path.name)
@@ -120,22 +114,12 @@ def test_only_what_is_allowed_by_name_is_executed(tmp_path: Path) -> None:
         f"chexzero:{tmp_path}/a.pt",
         f"timm:test_vit@{tmp_path}/a.pt",
     ):
-        assert 'allow_pickle = "a.pt"' in refusal(spec, "b.pt")
+        assert 'allow_pickle = "a.pt"' in refusal(spec, allow_pickle="b.pt")
     assert not (tmp_path / "sprung").exists()
-    assert "no state dictionary" in refusal(f"chexzero:{tmp_path}/a.pt", "a.pt")
+    assert "no state dictionary" in refusal(f"chexzero:{tmp_path}/a.pt", allow_pickle="a.pt")
     assert (tmp_path / "sprung").exists()
     (tmp_path / "c.pt").write_bytes(b"no pickle at all")
-    assert "cannot be unpickled" in refusal(f"chexzero:{tmp_path}/c.pt", "c.pt")
-
-
-class Trap:
-    """An object whose unpickling leaves a trace."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
+    assert "cannot be unpickled" in refusal(f"chexzero:{tmp_path}/c.pt", allow_pickle="c.pt")
 
 
 def test_weights_that_are_not_here_say_what_goes_where(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +128,9 @@ def test_weights_that_are_not_here_say_what_goes_where(home: Path, monkeypatch: 
     assert f"copy {url} to {place(home, DENSE)}" in said
     assert f'allow_pickle = "{place(home, DENSE).name}"' in said
     assert "HF_HUB_OFFLINE is set" in refusal(f"torchxrayvision:{RESIDUAL}")
-    assert "HF_HUB_OFFLINE is set" in refusal(f"torchxrayvision:{DENSE}", place(home, DENSE).name)
+    assert "HF_HUB_OFFLINE is set" in refusal(
+        f"torchxrayvision:{DENSE}", allow_pickle=place(home, DENSE).name
+    )
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setitem(xrv.models.model_urls[RESIDUAL], "weights_url", "http://127.0.0.1:9/x-state.pt")
     assert "cannot be fetched" in refusal(f"torchxrayvision:{RESIDUAL}")
