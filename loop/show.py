@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -47,12 +48,10 @@ COLOURS = {
 
 def console(quiet: bool = False) -> Console:
     """A console as wide as the terminal, or COLUMNS (110) where there is none."""
-    found = Console(highlight=False, quiet=quiet)
-    return (
-        found
-        if found.is_terminal
-        else Console(highlight=False, quiet=quiet, width=int(os.environ.get("COLUMNS", 110)))
-    )
+    # what users name is shown as it is: `[stop]` is no markup, and `timm:one:` holds no emoji
+    make = partial(Console, highlight=False, markup=False, emoji=False, quiet=quiet)
+    found = make()
+    return found if found.is_terminal else make(width=int(os.environ.get("COLUMNS", 110)))
 
 
 def plain_table(title: str | None = None) -> Table:
@@ -98,9 +97,7 @@ def show_start(begun: Started) -> None:
     """What `loop start` found and did."""
     out = console()
     out.print(
-        f"[bold]{begun.project}[/]: {begun.images:,} images of {begun.patients:,} patients",
-        style="",
-        markup=True,
+        Text.assemble((begun.project, "bold"), f": {begun.images:,} images of {begun.patients:,} patients")
     )
     out.print(
         f"  {begun.random:,} in the random stream, {begun.active:,} in the active part, {begun.spare:,} set aside "
