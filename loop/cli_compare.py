@@ -10,6 +10,10 @@ from loop.cli_options import (
     AUC,
     EXISTING_FILE,
     as_json_option,
+    config_option,
+    finding_option,
+    group_option,
+    labels_option,
     plot_option,
     read_settings,
     spoken,
@@ -20,27 +24,10 @@ from loop.cli_options import (
 
 @click.command()
 @click.argument("tables", nargs=-1, type=EXISTING_FILE)
-@click.option(
-    "--config",
-    "-c",
-    type=click.Path(path_type=Path),
-    default=Path("loop.toml"),
-    show_default=True,
-    help="The project's configuration; not read when tables are given.",
-)
-@click.option(
-    "--labels",
-    type=EXISTING_FILE,
-    help="For tables: a CSV with a file or name column and one column a finding (1, 0 or empty).",
-)
-@click.option("--group", metavar="COLUMN", help="Column of --labels that names the patient.")
-@click.option(
-    "--finding",
-    "findings",
-    metavar="NAME",
-    multiple=True,
-    help="Column of --labels; repeat for several. Default: every 0/1 column.",
-)
+@config_option(help="The project's configuration; not read when tables are given.")
+@labels_option(help="For tables: a CSV with a file or name column and one column a finding (1, 0 or empty).")
+@group_option
+@finding_option
 @target_option(type=AUC, help="The AUC to reach.  [default: the project's, or 0.85]")
 @click.option(
     "--labels-used",

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loop.cli_options import Command, as_json_option, read_settings, require_folder, spoken, tell
+from loop.cli_options import (
+    Command,
+    as_json_option,
+    config_option,
+    read_settings,
+    require_folder,
+    spoken,
+    tell,
+)
 
 if TYPE_CHECKING:
     from loop.stores import Stores
@@ -24,14 +32,7 @@ def stored(command: Command) -> Command:
             type=click.Path(exists=True, file_okay=False, path_type=Path),
             help="A folder of embeddings that `loop encode` wrote, instead of a project's.",
         ),
-        click.option(
-            "--config",
-            "-c",
-            type=click.Path(path_type=Path),
-            default=Path("loop.toml"),
-            show_default=True,
-            help="The project's configuration.",
-        ),
+        config_option(),
     ):
         command = option(command)
     return command

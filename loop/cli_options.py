@@ -34,17 +34,35 @@ class Told(Protocol):
 Result = TypeVar("Result", bound=Told)
 
 
+config_option = partial(
+    click.option,
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    default=Path("loop.toml"),
+    show_default=True,
+    help="The project's configuration.",
+)
+labels_option = partial(
+    click.option,
+    "--labels",
+    type=EXISTING_FILE,
+    help="A CSV with a file or name column and one column a finding (1, 0 or empty).",
+)
+group_option = click.option("--group", metavar="COLUMN", help="Column of the labels that names the patient.")
+finding_option = click.option(
+    "--finding",
+    "findings",
+    metavar="NAME",
+    multiple=True,
+    help="A finding; repeat for several. Default: every 0/1 column.",
+)
+
+
 def configured(command: Command) -> Command:
     """Give a command ``settings``, by the options that find and change the configuration."""
 
-    @click.option(
-        "--config",
-        "-c",
-        type=click.Path(path_type=Path),
-        default=Path("loop.toml"),
-        show_default=True,
-        help="The project's configuration.",
-    )
+    @config_option()
     @click.option("--url", metavar="URL", help="Label Studio's address (or LABEL_STUDIO_URL).")
     @click.option(
         "--set",

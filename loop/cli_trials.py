@@ -8,15 +8,17 @@ from typing import Any
 
 import click
 
-from loop.cli_options import EXISTING_FILE, as_json_option, print_json, spoken, target_option
-
-finding_option = click.option(
-    "--finding",
-    "findings",
-    metavar="NAME",
-    multiple=True,
-    help="A finding; repeat for several. Default: every 0/1 column.",
+from loop.cli_options import (
+    EXISTING_FILE,
+    as_json_option,
+    finding_option,
+    group_option,
+    labels_option,
+    print_json,
+    spoken,
+    target_option,
 )
+
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Makes the run repeatable.")
 batch_option = partial(click.option, "--batch", type=click.IntRange(min=1), help="Labels a batch.")
 max_labels_option = partial(
@@ -31,13 +33,8 @@ max_labels_option = partial(
     type=EXISTING_FILE,
     help="An .npz with arrays feat (n, d) and name (n,).",
 )
-@click.option(
-    "--labels",
-    required=True,
-    type=EXISTING_FILE,
-    help="A CSV with a file or name column and one column a finding (1, 0 or empty).",
-)
-@click.option("--group", metavar="COLUMN", help="Column that names the patient.")
+@labels_option(required=True)
+@group_option
 @finding_option
 @target_option(type=float, default=0.85, show_default=True)
 @click.option(
