@@ -16,6 +16,7 @@ from loop.assess import Labelled, fit_curves
 from loop.controller import project_pool
 from loop.errors import BadInput
 from loop.features import Features
+from loop.probe import FEWEST_OF_CLASS
 from loop.report import CurvePoint, IntervalReport, as_json, finite
 from loop.settings import Settings
 from loop.telling import report_interval
@@ -150,7 +151,8 @@ def compare(
             fitted[curve.finding][name] = Fitted(curve, forecast)
     if not any(fitted.values()):
         raise BadInput(
-            "No finding has 5 positives and 5 negatives, so none has a curve. Label more, then compare."
+            f"No finding has {FEWEST_OF_CLASS} positives and {FEWEST_OF_CLASS} negatives, so none has a curve. Label more, "
+            "then compare."
         )
     level = settings.forecast.level
     drawn = {

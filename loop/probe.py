@@ -33,6 +33,9 @@ MIN_OWN = 10
 
 N_FOLDS = 5
 
+FEWEST_OF_CLASS = 5
+"""Labels of each class that a head needs."""
+
 CURVE_TOLERANCE = 1e-4
 """Newton decrement of the learning curve's many fits; AUC moves by far less than .001."""
 
@@ -169,7 +172,7 @@ def fit_probe(
     findings: Sequence[str],
     projection: Projection,
     rng: np.random.Generator,
-    n_min: int = 5,
+    n_min: int = FEWEST_OF_CLASS,
 ) -> Probe:
     """Train one head a finding, each with the strength that its labels, or all labels, ask for.
 

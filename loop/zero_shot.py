@@ -13,10 +13,9 @@ from scipy.special import expit
 from forecasting.auc import estimate_auc
 from loop.book import Book
 from loop.features import Features
+from loop.probe import FEWEST_OF_CLASS
 from loop.report import IntervalReport
 from loop.sections import PromptSettings
-
-FEWEST = 5  # positives and negatives on which an AUC is measured, as many as a probe's head needs
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to vectors of length one, shape ``(t, p)``."""
@@ -95,7 +94,7 @@ class ZeroShotReport:
     """Zero labels: how well the texts alone tell one finding, on random images.
 
     Attributes:
-        auc: With its interval; None = fewer than 5 positives or negatives of the random stream are labelled.
+        auc: With its interval; None = too few positives or negatives of the random stream are labelled.
         positives: Random positives behind it.
         negatives: Random negatives behind it.
     """
@@ -150,7 +149,7 @@ def measure_zero_shot(zero_shot: ZeroShot, book: Book, level: float) -> dict[str
         y = np.where(np.isnan(s), np.nan, book.y[random, book.findings.index(name)])
         n1, n0 = int((y == 1).sum()), int((y == 0).sum())
         auc = None
-        if min(n1, n0) >= FEWEST:
+        if min(n1, n0) >= FEWEST_OF_CLASS:  # as many as a curve needs
             found = estimate_auc(y, s)
             auc = IntervalReport(found.auc, *found.interval(level), level)
         told[name] = ZeroShotReport(auc, n1, n0)
