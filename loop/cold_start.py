@@ -15,7 +15,7 @@ from PIL import Image
 from loop.encoders import Encoder
 from loop.encoders.encode import encode_items
 from loop.encoders.text import TextTower, load_text_tower
-from loop.features import FeatureStore
+from loop.features import ABOUT, FeatureStore
 from loop.items import Item
 from loop.settings import Settings
 from loop.state import State
@@ -105,7 +105,7 @@ def open_zero_shot(settings: Settings, state: State) -> ZeroShot | None:
     if fact is None or chosen_by != FACT:
         return None
     scorer = Scorer.from_fact(fact)
-    if not (_folder(settings, scorer) / "encoder.json").is_file():
+    if not (_folder(settings, scorer) / ABOUT).is_file():
         return None  # a copy of the state, without embeddings
     return ZeroShot(scorer, _store(settings, scorer))
 

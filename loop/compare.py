@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ from loop.archive import read_archive
 from loop.comparison import Comparison, compare
 from loop.controller import open_book_of, read_history
 from loop.errors import BadInput
-from loop.features import FeatureStore, FeatureTable
+from loop.features import FeatureStore, FeatureTable, read_about
 from loop.history import read_promises, take_looks
 from loop.settings import Settings, make_settings
 from loop.state import State
+from loop.stores import find_folders
 
 ENOUGH = 0.9
 """An encoder that has embeddings of fewer of the labelled images is left out; the others share what all of them have."""
@@ -88,17 +88,13 @@ def find_stores(settings: Settings, state: State) -> dict[str, FeatureStore]:
     if in_use is None:
         raise BadInput("No image was encoded yet. Run `loop start` first.")
     found: dict[str, FeatureStore] = {}
-    folders = [about.parent for about in sorted((settings.folder / "features").glob("*/encoder.json"))]
+    folders = find_folders(settings.features_folder)
     for folder in sorted(folders, key=lambda folder: folder.name != in_use["fingerprint"]):
-        try:
-            about = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-            fingerprint, dim = str(about["fingerprint"]), int(about["dim"])
-        except (ValueError, KeyError, TypeError):
-            raise BadInput(f"{folder / 'encoder.json'} is damaged. Delete {folder}; encode again.") from None
-        name = made.get(fingerprint) or about.get("spec") or fingerprint
+        about = read_about(folder)
+        name = made.get(about.fingerprint) or about.spec or about.fingerprint
         if name in found:  # the same name with other weights
-            name = f"{name} ({fingerprint[:8]})"
-        found[name] = FeatureStore(folder, dim)
+            name = f"{name} ({about.fingerprint[:8]})"
+        found[name] = FeatureStore(folder, about.dim)
     return found
 
 

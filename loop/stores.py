@@ -6,30 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from loop.encoders import Encoder
 from loop.errors import BadInput
-from loop.features import FILES, FeatureStore, read_about
+from loop.features import ABOUT, FILES, FeatureStore, read_about
 from loop.report import as_json
-
-
-class Named(Protocol):
-    """What a store must know of its encoder."""
-
-    @property
-    def spec(self) -> str:
-        """How it was asked for."""
-        ...
-
-    @property
-    def dim(self) -> int:
-        """Length of its vectors."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of weights and preprocessing."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +58,18 @@ class Stores:
         return {**as_json(self), "ok": self.ok}
 
 
-def open_store(folder: Path, encoder: Named) -> FeatureStore:
+def open_store(folder: Path, encoder: Encoder) -> FeatureStore:
     """Open an encoder's store beside those of others, made if it is not there.
 
     Raises:
         BadInput: Its description is damaged.
     """
     return FeatureStore.open(folder / encoder.fingerprint, encoder.fingerprint, encoder.dim, encoder.spec)
+
+
+def find_folders(folder: Path) -> list[Path]:
+    """The stores in a folder, by the fingerprints that name them."""
+    return sorted(about.parent for about in folder.glob(f"*/{ABOUT}"))
 
 
 def list_stores(
@@ -105,7 +92,7 @@ def list_stores(
     Raises:
         BadInput: There is no store.
     """
-    found = sorted(about.parent for about in folder.glob("*/encoder.json"))
+    found = find_folders(folder)
     if not found:
         raise BadInput(
             f"{folder} holds no embeddings. Name the folder that `loop encode` wrote (--store), or run `loop start`."
