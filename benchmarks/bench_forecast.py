@@ -366,7 +366,7 @@ def show(name: str, runs: int, share: float, told: dict[str, object]) -> None:
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep replays and their curves in this folder, and take them from it: a change of prior or rule needs no new ones.",
+    help="Keep replays and their curves in this folder, and take them from it: a change of prior or rule needs no new ones. Empty it when replays or curves change.",
 )
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Add the figures to this JSON-lines file."

@@ -103,7 +103,7 @@ def curve_info(
     needed = forecast.labels_needed(target) if forecast is not None and target is not None else None
     grid: NDArray[np.float64] = np.empty(0)
     if forecast is not None:
-        grid = np.asarray(np.geomspace(*(span or _span(curve, needed)), 61))  # (G,)
+        grid = np.asarray(np.geomspace(*(span or label_span(curve, needed)), 61))  # (G,)
     told = [forecast.auc(n, level) for n in grid] if forecast is not None else []
     return CurveInfo(
         finding=curve.finding,
@@ -258,7 +258,7 @@ def _point_sd(curve: LearningCurve) -> NDArray[np.float64]:
     return np.sqrt(point_variance(at, *counts) + curve.bias_se**2)
 
 
-def _span(curve: LearningCurve, needed: LabelRange | None) -> tuple[float, float]:
+def label_span(curve: LearningCurve, needed: LabelRange | None) -> tuple[float, float]:
     """First and last number of labels on the axis."""
     first = min([float(curve.n), *curve.sizes]) * 0.85
     ends = [4.0 * curve.n]

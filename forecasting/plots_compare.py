@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from forecasting.curve import LearningCurve
-from forecasting.plots import CurveInfo, curve_info
+from forecasting.plots import CurveInfo, curve_info, label_span
 from forecasting.plots_style import (
     BLUE,
     GREY,
@@ -69,11 +69,12 @@ def comparison_info(
         target: AUC to reach.
         level: Level of the bands.
     """
-    each = [curve_info(curve, forecast, target, level) for curve, forecast in encoders.values()]
-    span = min(float(info.grid[0]) for info in each), max(float(info.grid[-1]) for info in each)
+    spans = [label_span(curve, forecast.labels_needed(target)) for curve, forecast in encoders.values()]
+    span = min(first for first, _ in spans), max(last for _, last in spans)
+    first, _ = next(iter(encoders.values()))
     return ComparisonInfo(
-        finding=each[0].finding,
-        n_now=each[0].n_now,
+        finding=first.finding,
+        n_now=first.n,
         target=target,
         level=level,
         curves={
