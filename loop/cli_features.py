@@ -146,18 +146,18 @@ def encode(
     # A wrong path should be known before weights are fetched; on other machines it must not be a relative one.
     pictures = find_pictures(source.absolute() if address else source, flat=flat)
     stores = store or out.with_suffix(".store")
-    copies = ReducedImages((stores / f"reduced-{side}").absolute(), side) if side else None
+    copies = ReducedImages.inside(stores, side)
     write = partial(encode_table, pictures, out=out, stores=stores, batch_size=batch_size)
     visible = not (quiet or as_json)
     if address is None:
-        encoders = load_reducing(spec, devices, allow_pickle, side)
+        encoders = load_reducing(spec, devices, allow_pickle, copies)
         with Progress(visible) as progress:
-            told = write(encoders[0], shows=progress, workers=here(encoders, copies))
+            told = write(encoders[0], shows=progress, workers=here(encoders))
     else:
-        encoder = load_reducing(spec, "cpu", allow_pickle, side)[0]  # for its name; others compute
-        load = partial(load_reducing, spec, devices, allow_pickle, side)
+        encoder = load_reducing(spec, "cpu", allow_pickle, copies)[0]  # for its name; others compute
+        load = partial(load_reducing, spec, devices, allow_pickle, copies)
         with ray_cluster(address, n_workers) as gpu, Progress(visible) as progress:
-            workers = on_ray(load, encoder.fingerprint, n_workers, copies, gpu=gpu and devices != "cpu")
+            workers = on_ray(load, encoder.fingerprint, n_workers, gpu=gpu and devices != "cpu")
             told = write(encoder, shows=progress, workers=workers)
     tell(told, show_tabled, quiet=quiet, as_json=as_json)
 

@@ -1,10 +1,13 @@
-"""The record of a feature store's commits: one line of bytes a batch, written after the batch itself is safe."""
+"""The record of a feature store's commits, one line of bytes a batch, and how files come onto the disk whole."""
 
 from __future__ import annotations
 
 import os
 import struct
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -48,6 +51,25 @@ def _unpack(record: bytes) -> Record | None:
     if kind not in (BATCH, VOID) or _CRC.unpack(record[_FIELDS.size :]) != (zlib.crc32(fields),):
         return None
     return kind, Batch(start, n, vectors_crc, ids_crc)
+
+
+@contextmanager
+def whole(path: Path, *, synced: bool = True) -> Iterator[Path]:
+    """A draft beside a file, to be written in the block; the file appears whole at its end, or not at all.
+
+    Args:
+        path: The file; an older one is replaced.
+        synced: Bring the content onto the disk before the name; without it a loss of power may leave a torn file.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        yield draft
+        if synced:
+            with draft.open("rb+") as file:
+                sync(file)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def sync(file: IO[Any]) -> None:

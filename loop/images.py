@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from loop.commits import whole
 from loop.errors import BadInput
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
@@ -53,8 +53,7 @@ def is_dicom(path: Readable) -> bool:
     """Whether a file says of itself that it is DICOM."""
     try:
         with path.open("rb") as file:
-            file.seek(128)
-            return file.read(4) == b"DICM"
+            return says_dicom(file)
     except OSError:
         return False
 
@@ -73,15 +72,16 @@ def open_image(path: Readable, least_side: int | None = None) -> Image.Image:
     Raises:
         BadImage: No image, a truncated one, several frames, or a size that no picture has.
     """
-    if is_dicom(path):
-        return _open_dicom(path)
     try:
-        with path.open("rb") as file, Image.open(file, formats=("PNG", "JPEG")) as opened:
-            _check_size(path, *opened.size)
-            if least_side is not None:
-                opened.draft(None, (least_side, least_side))  # of a JPEG; of others nothing
-            opened.load()
-            return _flattened(ImageOps.exif_transpose(opened))
+        with path.open("rb") as file:  # once: a member of a zip file is unpacked anew each time
+            if says_dicom(file):
+                return _open_dicom(path, file)
+            with Image.open(file, formats=("PNG", "JPEG")) as opened:
+                _check_size(path, *opened.size)
+                if least_side is not None:
+                    opened.draft(None, (least_side, least_side))  # of a JPEG; of others nothing
+                opened.load()
+                return _flattened(ImageOps.exif_transpose(opened))
     except BadImage:
         raise
     except UnidentifiedImageError:
@@ -93,12 +93,8 @@ def open_image(path: Readable, least_side: int | None = None) -> Image.Image:
 def render_png(path: Path, out: Path) -> None:
     """Write an image as PNG for a browser; the file appears whole or not at all."""
     image = open_image(path)
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with whole(out) as draft:
         image.save(draft, format="PNG")
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read_patient_id(path: Path) -> str:
@@ -116,13 +112,19 @@ def read_patient_id(path: Path) -> str:
     return str(header.get("PatientID", "") or "").strip()
 
 
-def _open_dicom(path: Readable) -> Image.Image:
+def says_dicom(file: IO[bytes]) -> bool:
+    """Whether the first bytes of an open file are DICOM's; the file is at its start again afterwards."""
+    start = file.read(132)
+    file.seek(0)
+    return start[128:] == b"DICM"
+
+
+def _open_dicom(path: Readable, file: IO[bytes]) -> Image.Image:
     import pydicom
     from pydicom.pixels import apply_color_lut  # type: ignore[attr-defined]
 
     try:
-        with path.open("rb") as file:
-            dataset = pydicom.dcmread(file)
+        dataset = pydicom.dcmread(file)
         if "PixelData" not in dataset:
             raise BadImage(f"{path}: a DICOM file without an image, or cut off before its end")
         frames = int(dataset.get("NumberOfFrames", 1) or 1)

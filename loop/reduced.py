@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from loop.commits import whole
 from loop.images import DAMAGED, Readable, open_image
+
+RESAMPLING, GAP, DRAFT = Image.Resampling.BICUBIC, 3.0, 2
+HOW = f"{RESAMPLING.name.lower()}, gap {GAP:g}, JPEG from {DRAFT} times the side"
+"""All that makes the pixels of a copy, but the side: it names their folder and counts for an encoder's fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,12 @@ class ReducedImages:
     folder: Path
     side: int
 
+    @classmethod
+    def inside(cls, folder: Path, side: int) -> ReducedImages | None:
+        """Copies in a hidden folder within another, which no walk over images finds; None for side 0."""
+        name = f".reduced-{side}-{zlib.crc32(HOW.encode()):08x}"
+        return cls(folder.absolute() / name, side) if side else None
+
     def open(self, item: str, path: Readable) -> Image.Image:
         """Open the copy of an image, made if it is not there or damaged; safe in threads and between processes.
 
@@ -37,14 +47,10 @@ class ReducedImages:
                 return copy
         except DAMAGED:
             pass
-        image = reduce_image(open_image(path, least_side=2 * self.side), self.side)
+        image = reduce_image(open_image(path, least_side=DRAFT * self.side), self.side)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = kept.with_name(f".{item}.{os.getpid()}.{threading.get_ident()}")
-        try:
+        with whole(kept, synced=False) as draft:  # a copy that is damaged is made again
             image.save(draft, format="PNG", compress_level=1)
-            draft.replace(kept)
-        finally:
-            draft.unlink(missing_ok=True)
         return image
 
 
@@ -54,4 +60,4 @@ def reduce_image(image: Image.Image, side: int) -> Image.Image:
     if short <= side:
         return image
     width, height = (max(1, round(length * side / short)) for length in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return image.resize((width, height), RESAMPLING, reducing_gap=GAP)

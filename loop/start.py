@@ -101,7 +101,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
             settings.encoder.spec, settings.encoder.device, settings.encoder.allow_pickle
         )
         tower = find_tower(settings, state)
-        encoders = reducing(loaded, settings.images.side)
+        encoders = reducing(loaded, ReducedImages.inside(settings.folder, settings.images.side))
         items, n_encoded, problems = _take_in(settings, state, encoders, shows)
         interface, project_id = _enter(settings, state, studio)
         n_imported, unclear = _import(settings, state, studio, project_id, interface, items, shows)
@@ -205,7 +205,7 @@ def _take_in(
         settings.images_source, settings.images.patient, ensure_patient_key(settings.folder / "patient.key")
     )
     hashed = hash_images(found, lambda done, total: shows("hashing", done, total))
-    encoder, side = encoders[0], settings.images.side
+    encoder = encoders[0]
     store = open_store(settings.features_folder, encoder)
     report = encode_items(
         hashed.items,
@@ -213,13 +213,14 @@ def _take_in(
         store,
         settings.encoder.batch_size,
         lambda done, total: shows("encoding", done, total),
-        here(encoders, ReducedImages(settings.folder / f"reduced-{side}", side) if side else None),
+        here(encoders),
     )
     problems = [*hashed.problems, *report.problems]
     state.set_fact(
         "encoder", {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "dim": encoder.dim}, utc_now()
     )
-    usable = [item for item in hashed.items if store.has(item.item)]
+    doubtful = {path for path, _ in report.problems}
+    usable = [item for item in hashed.items if store.has(item.item) and str(item.path) not in doubtful]
     if not usable:
         raise BadInput(
             f"None of the {len(found)} images in {settings.images_source} can be used: {problems[:3]}"

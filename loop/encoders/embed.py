@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loop.encoders import Encoder
+from loop.encoders.reducing import ReducingEncoder
 from loop.features import storable
 from loop.images import BadImage, Readable, open_image
-from loop.reduced import ReducedImages
 
 N_THREADS = max(4, min(16, os.cpu_count() or 1))
 AHEAD = 2  # batches decoded before they are needed
@@ -57,16 +57,13 @@ Workers = Callable[[Sequence[Encodable], int], Iterator[Embedded]]
 """Whoever embeds images, given with their batch size: vectors batch by batch, in the order of the images."""
 
 
-def here(encoders: Sequence[Encoder], copies: ReducedImages | None = None) -> Workers:
+def here(encoders: Sequence[Encoder]) -> Workers:
     """Workers that are threads of this process; see `embed_here`."""
-    return lambda items, batch_size: embed_here(items, encoders, batch_size, copies)
+    return lambda items, batch_size: embed_here(items, encoders, batch_size)
 
 
 def embed_here(
-    items: Sequence[Encodable],
-    encoders: Sequence[Encoder],
-    batch_size: int,
-    copies: ReducedImages | None = None,
+    items: Sequence[Encodable], encoders: Sequence[Encoder], batch_size: int
 ) -> Iterator[Embedded]:
     """Embed images batch by batch, in their order.
 
@@ -76,8 +73,9 @@ def embed_here(
         items: The images.
         encoders: The same model, once for each thread that computes; several for several devices.
         batch_size: Images a batch.
-        copies: Reduced copies to read instead, for encoders that want them; None = the images as they are.
     """
+
+    copies = encoders[0].copies if isinstance(encoders[0], ReducingEncoder) else None
 
     def prepare(item: Encodable) -> Any:
         try:

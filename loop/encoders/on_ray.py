@@ -14,7 +14,6 @@ from loop.encoders import Encoder
 from loop.encoders.embed import Embedded, Encodable, Workers, embed_here
 from loop.errors import BadInput, LoopError, Unavailable
 from loop.pictures import Picture
-from loop.reduced import ReducedImages
 
 SHARE = 8  # batches that a worker takes at a time: it decodes ahead within them
 Load = Callable[[], Sequence[Encoder]]
@@ -23,8 +22,8 @@ Load = Callable[[], Sequence[Encoder]]
 class RayWorker:
     """The encoder on a Ray worker; it embeds a share of the images at a time."""
 
-    def __init__(self, load: Load, fingerprint: str, batch_size: int, copies: ReducedImages | None) -> None:
-        self._encoders, self._batch_size, self._copies = load(), batch_size, copies
+    def __init__(self, load: Load, fingerprint: str, batch_size: int) -> None:
+        self._encoders, self._batch_size = load(), batch_size
         found = self._encoders[0].fingerprint
         if found != fingerprint:
             raise BadInput(
@@ -35,9 +34,7 @@ class RayWorker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """A row with the images of a share in, a row with its batches out."""
         items = pickle.loads(row["share"])
-        return {
-            "embedded": pickle.dumps(list(embed_here(items, self._encoders, self._batch_size, self._copies)))
-        }
+        return {"embedded": pickle.dumps(list(embed_here(items, self._encoders, self._batch_size)))}
 
 
 @contextmanager
@@ -84,16 +81,13 @@ def _check_port(address: str) -> None:
         raise Unavailable(f"No Ray cluster answers at {address}: {error}") from None
 
 
-def on_ray(
-    load: Load, fingerprint: str, n_workers: int, copies: ReducedImages | None = None, *, gpu: bool = False
-) -> Workers:
-    """Workers that are Ray's, within `ray_cluster`. Images, weights and copies must lie at the same paths everywhere.
+def on_ray(load: Load, fingerprint: str, n_workers: int, *, gpu: bool = False) -> Workers:
+    """Workers that are Ray's, within `ray_cluster`. Images, weights and reduced copies must lie at the same paths everywhere.
 
     Args:
         load: Loads the encoder, once a worker.
         fingerprint: What its fingerprint must be.
         n_workers: Workers at the same time.
-        copies: Reduced copies to read instead.
         gpu: Each worker takes a GPU.
     """
 
@@ -117,7 +111,7 @@ def on_ray(
         ]
         shares = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             RayWorker,  # type: ignore[arg-type]  # a class, built once a worker
-            fn_constructor_args=(load, fingerprint, batch_size, copies),
+            fn_constructor_args=(load, fingerprint, batch_size),
             concurrency=min(n_workers, len(rows)),
             num_gpus=1 if gpu else 0,
         )

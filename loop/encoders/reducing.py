@@ -13,20 +13,22 @@ from PIL import Image
 
 from loop.encoders import Encoder
 from loop.encoders.devices import load_on_devices
+from loop.encoders.table import TableEncoder
 from loop.errors import BadInput
+from loop.reduced import HOW, ReducedImages
 
 
 @dataclass(frozen=True, slots=True)
 class ReducingEncoder:
-    """An encoder with the side to which images are reduced beforehand, by `loop.reduced`, in its name and fingerprint."""
+    """An encoder that is shown reduced copies; how they are made is part of its name and fingerprint."""
 
     encoder: Encoder
-    side: int
+    copies: ReducedImages
 
     @property
     def spec(self) -> str:
         """How it was asked for, with the side."""
-        return named(self.encoder.spec, self.side)
+        return named(self.encoder.spec, self.copies.side)
 
     @property
     def dim(self) -> int:
@@ -35,12 +37,12 @@ class ReducingEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of weights, preprocessing and side."""
-        about = f"{self.encoder.fingerprint} reduced to {self.side}, bicubic, gap 3, JPEG from twice the side"
+        """Hash of weights, preprocessing, side and how images are reduced to it."""
+        about = f"{self.encoder.fingerprint} reduced to {self.copies.side}, {HOW}"
         return hashlib.sha256(about.encode()).hexdigest()[:32]
 
     def preprocess(self, image: Image.Image) -> Any:
-        """Bring a reduced image into the model's input."""
+        """Bring a reduced copy into the model's input."""
         return self.encoder.preprocess(image)
 
     def embed(self, inputs: Sequence[Any]) -> NDArray[np.float32]:
@@ -53,23 +55,28 @@ def named(spec: str, side: int) -> str:
     return f"{spec} (images of side {side})" if side else spec
 
 
-def load_reducing(spec: str, devices: str, allow_pickle: str, side: int) -> list[Encoder]:
-    """Load an encoder on devices, for images of a side; see `load_on_devices` and `reducing`."""
-    return reducing(load_on_devices(spec, devices, allow_pickle), side)
+def load_reducing(spec: str, devices: str, allow_pickle: str, copies: ReducedImages | None) -> list[Encoder]:
+    """Load an encoder on devices, for reduced copies; see `load_on_devices` and `reducing`."""
+    return reducing(load_on_devices(spec, devices, allow_pickle), copies)
 
 
-def reducing(encoders: Sequence[Encoder], side: int) -> list[Encoder]:
-    """The same encoders for reduced images; side 0 leaves them as they are.
+def reducing(encoders: Sequence[Encoder], copies: ReducedImages | None) -> list[Encoder]:
+    """The same encoders for reduced copies; None leaves them as they are.
 
     Raises:
-        BadInput: The model looks at more pixels than the side has.
+        BadInput: The model looks at more pixels than the copies have, or at none.
     """
-    if not side:
+    if copies is None:
         return list(encoders)
+    side = copies.side
+    if isinstance(encoders[0], TableEncoder):
+        raise BadInput(
+            f"{encoders[0].spec} opens no image, so there is nothing to reduce: set [images] side = 0."
+        )
     height, width = encoders[0].preprocess(Image.new("RGB", (side, side))).shape[-2:]
     if side < max(height, width):
         raise BadInput(
             f"{encoders[0].spec} looks at {height} x {width} pixels; a side of {side} would blur them. "
             f"Take at least {max(height, width)}, or 0 for images as they are."
         )
-    return [ReducingEncoder(encoder, side) for encoder in encoders]
+    return [ReducingEncoder(encoder, copies) for encoder in encoders]

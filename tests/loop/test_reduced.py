@@ -11,7 +11,6 @@ from PIL import Image, ImageFilter
 from pixels_encoder import Pixels, items_in, picture
 
 from loop.encoders import load_encoder
-from loop.encoders.embed import here
 from loop.encoders.encode import encode_items
 from loop.encoders.reducing import reducing
 from loop.errors import BadInput
@@ -90,17 +89,18 @@ def test_encoders_of_reduced_images_have_stores_of_their_own(tmp_path: Path) -> 
     encode_items(items, plain, open_store(tmp_path / "s", plain), 4)
     vectors = []
     for side in (20, 20, 30):
-        (small,) = reducing([PixelsAsPicture()], side)
+        copies = ReducedImages.inside(tmp_path, side)
+        assert copies is not None
+        (small,) = reducing([PixelsAsPicture()], copies)
         store = open_store(tmp_path / "s", small)
-        copies = ReducedImages(tmp_path / f"reduced-{side}", side)
-        encode_items(items, small, store, 4, workers=here([small], copies))
+        encode_items(items, small, store, 4)  # whoever embeds: the copies belong to the encoder
         vectors.append(store.read([item.item for item in items]))
         expected = plain.preprocess(copies.open(items[0].item, items[0].path))
         np.testing.assert_array_equal(vectors[-1][0], expected)
     names = [stored.encoder for stored in list_stores(tmp_path / "s", check=True).stores]
     assert names == ["pixels", "pixels (images of side 20)", "pixels (images of side 30)"]
     np.testing.assert_array_equal(vectors[0], vectors[1])
-    assert reducing([plain], 0) == [plain]
+    assert reducing([plain], ReducedImages.inside(tmp_path, 0)) == [plain]
 
 
 class PixelsAsPicture(Pixels):
@@ -113,11 +113,29 @@ class PixelsAsPicture(Pixels):
         return super().embed([each.reshape(16) for each in inputs])
 
 
-def test_a_side_that_would_blur_the_models_input_is_refused() -> None:
+def test_a_side_that_would_blur_the_models_input_is_refused(tmp_path: Path) -> None:
     encoder = load_encoder("timm:tf_efficientnet_lite0", "cpu")
     with pytest.raises(BadInput, match=r"looks at 224 x 224 pixels; a side of 200 would blur.*at least 224"):
-        reducing([encoder], 200)
-    (small,) = reducing([encoder], 224)
+        reducing([encoder], ReducedImages(tmp_path, 200))
+    (small,) = reducing([encoder], ReducedImages(tmp_path, 224))
     assert small.fingerprint != encoder.fingerprint
-    assert small.fingerprint != reducing([encoder], 225)[0].fingerprint
+    assert small.fingerprint != reducing([encoder], ReducedImages(tmp_path, 225))[0].fingerprint
     assert small.dim == 1280
+
+
+def test_a_walk_over_images_does_not_find_the_copies(tmp_path: Path) -> None:
+    for i in range(3):
+        smooth((80, 60), i).save(tmp_path / f"{i}.png")
+    for _ in range(2):
+        items = items_in(tmp_path)
+        assert len(items) == 3
+        copies = ReducedImages.inside(tmp_path / "project", 20)
+        (small,) = reducing([PixelsAsPicture()], copies)
+        encode_items(items, small, open_store(tmp_path / "project" / "features", small), 4)
+    assert len(list(tmp_path.rglob("*.png"))) == 6
+
+
+def test_a_table_of_embeddings_has_no_images_to_reduce(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", feat=np.ones((1, 2)), name=np.array(["a.png"]))
+    with pytest.raises(BadInput, match=r"opens no image.*side = 0"):
+        reducing([load_encoder(f"features:{tmp_path}/t.npz")], ReducedImages(tmp_path, 100))
