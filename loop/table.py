@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from loop.commits import whole
 from loop.encoders import Encoder
 from loop.encoders.embed import Workers
 from loop.encoders.encode import encode_items
@@ -90,11 +90,11 @@ def encode_table(
         workers,
     )
     problems += report.problems
-    kept = [picture for picture in hashed if store.has(picture.item)]
+    known = {path for path, _ in problems}
+    kept = [picture for picture in hashed if store.has(picture.item) and str(picture.path) not in known]
     if not kept:
         listed = "; ".join(f"{path}: {reason}" for path, reason in problems[:3])
         raise BadInput(f"None of the {len(pictures):,} images can be used: {listed}")
-    known = {path for path, _ in problems}
     bad = {picture.item: picture for picture in hashed if str(picture.path) in known}
     problems += [
         (str(picture.path), f"same content as {bad[picture.item].path}")
@@ -117,17 +117,12 @@ def encode_table(
 
 def write_table(out: Path, store: FeatureStore, pictures: Sequence[Picture]) -> None:
     """Write ``feat`` and ``name`` chunk by chunk; equal pictures give equal bytes."""
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
     shape = {"descr": "<f2", "fortran_order": False, "shape": (len(pictures), store.dim)}
-    try:
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
-            with archive.open("feat.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array_header_1_0(file, shape)  # type: ignore[no-untyped-call]
-                for _, vectors in store.chunks([picture.item for picture in pictures], CHUNK):
-                    file.write(np.ascontiguousarray(vectors, dtype="<f2").tobytes())  # (m, d)
-            with archive.open("name.npy", "w", force_zip64=True) as file:
-                names = np.array([picture.name for picture in pictures], dtype=np.str_)  # (n,)
-                np.lib.format.write_array(file, names, allow_pickle=False)  # type: ignore[no-untyped-call]
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole(out) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("feat.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, shape)  # type: ignore[no-untyped-call]
+            for _, vectors in store.chunks([picture.item for picture in pictures], CHUNK):
+                file.write(np.ascontiguousarray(vectors, dtype="<f2").tobytes())  # (m, d)
+        with archive.open("name.npy", "w", force_zip64=True) as file:
+            names = np.array([picture.name for picture in pictures], dtype=np.str_)  # (n,)
+            np.lib.format.write_array(file, names, allow_pickle=False)  # type: ignore[no-untyped-call]

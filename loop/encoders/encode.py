@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from loop.encoders import Encoder
 from loop.encoders.embed import Encodable, Workers, here
 from loop.encoders.table import TableEncoder
+from loop.errors import BadInput
 from loop.features import FeatureStore
 
 
@@ -43,11 +46,11 @@ def encode_items(
     Raises:
         Unavailable: Another process encodes into this store, or the disk is full; what was committed stays.
     """
+    unique = {item.item: item for item in reversed(items)}
     if isinstance(encoder, TableEncoder):
-        return _copy(items, encoder, store, batch_size, told)
+        return _copy(list(unique.values()), encoder, store, batch_size, told)
     with store.writing():
         store.drop_bad()
-        unique = {item.item: item for item in reversed(items)}
         lacking = set(store.missing(list(unique)))
         todo = [item for item in items if item.item in lacking and unique[item.item] is item]
         problems: list[tuple[str, str]] = []
@@ -72,11 +75,22 @@ def _copy(
     batch_size: int,
     told: Callable[[int, int], None] | None,
 ) -> EncodeReport:
-    """Take over what somebody else computed; the images are not opened."""
+    """Take over what somebody else computed; the images are not opened.
+
+    Raises:
+        BadInput: Images have other names, and so other rows, than when their embeddings were taken over.
+    """
     found = encoder.find({item.item: Path(str(item.path)) for item in items})
     with store.writing():
         store.drop_bad()
-        todo = store.missing(list(found.rows))
+        todo, held = store.missing(list(found.rows)), [item for item in found.rows if store.has(item)]
+        for some, vectors in store.chunks(held):
+            theirs = encoder.vectors([found.rows[item] for item in some]).astype(np.float16)
+            if moved := int((vectors != theirs).any(axis=1).sum()):
+                raise BadInput(
+                    f"{moved} images have other rows of {encoder.path} than when they were taken over: they were renamed "
+                    f"since. Give them their names back, or delete {store.folder} to take all over anew."
+                )
         for start in range(0, len(todo), batch_size):
             some = todo[start : start + batch_size]
             store.append(some, encoder.vectors([found.rows[item] for item in some]))

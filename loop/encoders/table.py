@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -54,7 +56,8 @@ class TableEncoder:
         row_of = {name: row for row, name in enumerate(self.names)}
         rows: dict[str, int] = {}
         for item, path in paths.items():
-            ends = ("/".join(path.parts[first:]) for first in range(len(path.parts)))
+            tails = ("/".join(path.parts[first:]) for first in range(1, len(path.parts)))
+            ends = (path.as_posix(), *tails)
             if (name := next((end for end in ends if end in row_of), None)) is not None:
                 rows[item] = row_of[name]
         shared = Counter(rows.values())
@@ -100,7 +103,8 @@ def open_table(spec: str, name: str) -> TableEncoder:
         BadInput: No such file, another content, a name that stands there twice, or values beyond float16.
     """
     path = Path(name).expanduser()
-    table, names = read_table(path)
+    table, found = read_table(path)
+    names = [PurePosixPath(name).as_posix() for name in found]  # ./a.png is a.png
     twice = [held for held, n in Counter(names).items() if n > 1]
     if twice:
         raise BadInput(f"{path} names {twice[0]!r} twice; keep one row an image.")
@@ -110,7 +114,7 @@ def open_table(spec: str, name: str) -> TableEncoder:
         )
     digest = hashlib.sha256(f"features {table.shape} {table.dtype}".encode())
     digest.update(np.ascontiguousarray(table).tobytes())
-    digest.update("\n".join(names).encode())
+    digest.update("\n".join(found).encode(errors="surrogateescape"))
     return TableEncoder(spec, int(table.shape[1]), digest.hexdigest()[:32], path, tuple(names), table)
 
 
@@ -121,13 +125,15 @@ def read_table(path: Path) -> tuple[NDArray[Any], list[str]]:
         BadInput: The file is missing, no such table, or holds NaN.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             feat, names = stored["feat"], [str(name) for name in stored["name"]]
-    except (OSError, KeyError, ValueError, TypeError):
+    except (EOFError, OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error):
         raise BadInput(
             f"{path} cannot be used as features: it must be an .npz with arrays `feat` (n, d) and `name` (n,)."
         ) from None
-    if feat.ndim != 2 or len(feat) != len(names):
+    if feat.dtype.kind not in "fiu":
+        raise BadInput(f"{path}: `feat` holds {feat.dtype}, not real numbers.")
+    if feat.ndim != 2 or not feat.size or len(feat) != len(names):
         raise BadInput(
             f"{path}: `feat` has shape {feat.shape} and `name` has {len(names)} entries; they must agree."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,53 @@ with State.create(settings.state_url) as state:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_images_that_changed_their_names_are_refused_rather_than_keep_the_rows_of_others(
+    tmp_path: Path, images: Path
+) -> None:
+    write_table(tmp_path / "t.npz", NAMES)
+    encoder = load_encoder(f"features:{tmp_path}/t.npz")
+    store = FeatureStore.open(tmp_path / "s", encoder.fingerprint, encoder.dim)
+    assert encode_items(found(images), encoder, store, 3).encoded == 4
+    (images / "2.png").rename(images / "kept")
+    (images / "3.png").rename(images / "2.png")
+    (images / "kept").rename(images / "3.png")
+    with pytest.raises(BadInput, match=r"^2 images have other rows.*renamed since.*delete"):
+        encode_items(found(images), encoder, store, 3)
+
+
+def test_of_equal_images_the_first_is_looked_up(tmp_path: Path, images: Path) -> None:
+    write_table(tmp_path / "t.npz", NAMES)
+    encoder = load_encoder(f"features:{tmp_path}/t.npz")
+    store = FeatureStore.open(tmp_path / "s", encoder.fingerprint, encoder.dim)
+    first, copy = (replace(found(images)[3], path=images / name) for name in ("3.png", "copy.png"))
+    assert encode_items([first, copy], encoder, store, 3).problems == ()
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_table_finds_the_images_that_its_manifest_named(
+    tmp_path: Path, images: Path, absolute: bool
+) -> None:
+    named = [str(images / name) if absolute else f"./images/{name}" for name in NAMES]
+    feat = write_table(tmp_path / "t.npz", named)
+    encoder = load_encoder(f"features:{tmp_path}/t.npz")
+    store = FeatureStore.open(tmp_path / "s", encoder.fingerprint, encoder.dim)
+    items = found(images)
+    assert encode_items(items, encoder, store, 3).problems == ()
+    np.testing.assert_array_equal(store.read([item.item for item in items]), feat.astype(np.float16))
+
+
+def test_damaged_tables_are_refused(tmp_path: Path) -> None:
+    write_table(tmp_path / "whole.npz", NAMES)
+    content = (tmp_path / "whole.npz").read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 3] ^= 1
+    for name, held in (("empty", b""), ("torn", content[: len(content) // 2]), ("flipped", bytes(flipped))):
+        (tmp_path / f"{name}.npz").write_bytes(held)
+        assert "must be an .npz with arrays" in refusal(tmp_path / f"{name}.npz")
+    for feat in (np.array([["one"]]), np.array([[1j]]), np.array([[True]])):
+        write_table(tmp_path / "odd.npz", ["a.png"], feat=feat)
+        assert "not real numbers" in refusal(tmp_path / "odd.npz")
+    write_table(tmp_path / "flat.npz", ["a.png"], feat=np.zeros((1, 0)))
+    assert "must agree" in refusal(tmp_path / "flat.npz")
