@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
-from loop.commits import BATCH, RECORD_BYTES, VOID, Batch, Record, pack, sync, sync_folder, unpack
+from loop.commits import BATCH, RECORD_BYTES, VOID, Batch, Record, pack, sync, sync_folder, unpack, whole
 from loop.errors import BadInput, Unavailable
 
 ID_BYTES = 16  # an item id is 32 hexadecimal digits
@@ -112,17 +111,17 @@ def read_about(folder: Path) -> About:
     path = folder / ABOUT
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        return About(str(held["fingerprint"]), int(held["dim"]), str(held.get("spec", "")))
+        about = About(str(held["fingerprint"]), int(held["dim"]), str(held.get("spec", "")))
+        if about.dim < 1:
+            raise ValueError(about.dim)
+        return about
     except (KeyError, TypeError, ValueError):
         raise BadInput(f"{path} is damaged. Delete {folder}; the images are encoded again.") from None
 
 
 def _write_about(folder: Path, about: About) -> None:
-    draft = folder / f".{ABOUT}.{os.getpid()}"
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(asdict(about), file)
-        sync(file)
-    draft.replace(folder / ABOUT)
+    with whole(folder / ABOUT) as draft:
+        draft.write_text(json.dumps(asdict(about)), encoding="utf-8")
 
 
 class FeatureStore:

@@ -111,6 +111,10 @@ def _look(
     size = sum(file.stat().st_size for file in files if file.is_file())
     try:
         about = read_about(folder)
+        if lacking := [
+            file.name for file in files if not file.is_file()
+        ]:  # to open the store would make them
+            raise BadInput(f"{folder} lacks {', '.join(lacking)}. Delete it; the images are encoded again.")
         store = FeatureStore(folder, about.dim)
     except BadInput as error:
         return Stored(

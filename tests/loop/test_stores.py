@@ -172,3 +172,20 @@ def test_nothing_to_list_is_said_with_the_remedy(tmp_path: Path) -> None:
     result = run("features", "list", "-c", tmp_path / "none.toml")
     assert result.exit_code == 2
     assert "loop init" in result.output
+
+
+def test_looking_at_a_store_with_a_lost_file_says_so_and_makes_none(tmp_path: Path) -> None:
+    fill(tmp_path, A, 10)
+    (tmp_path / A.fingerprint / "vectors.f16").unlink()
+    before = content(tmp_path)
+    for check in (True, False):
+        (stored,) = list_stores(tmp_path, check=check).stores
+        assert "lacks vectors.f16" in stored.problems[0]
+    assert content(tmp_path) == before
+
+
+def test_a_store_of_vectors_without_length_is_damaged(tmp_path: Path) -> None:
+    fill(tmp_path, A, 10)
+    about = {"fingerprint": A.fingerprint, "dim": 0}
+    (tmp_path / A.fingerprint / "encoder.json").write_text(json.dumps(about))
+    assert "is damaged" in list_stores(tmp_path, check=True).stores[0].problems[0]
