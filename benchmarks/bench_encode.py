@@ -77,11 +77,11 @@ def one(asked: argparse.Namespace) -> None:
         for number in range(asked.rounds):
             store = open_store(Path(folder) / str(number), encoder)
             before, bare_total_s = time.process_time(), apart.submit(bare, encoder, batch, n_batches).result()
-            bare_s.append(bare_total_s / (n_batches * asked.batch))
+            bare_s.append(bare_total_s / (n_batches * len(batch)))
             between, started = time.process_time(), time.perf_counter()
             report = encode_items(pictures, encoder, store, asked.batch, workers=here(encoders))
             encoding_s.append((time.perf_counter() - started) / report.encoded)
-            bare_cpu_s = (between - before) / (n_batches * asked.batch)
+            bare_cpu_s = (between - before) / (n_batches * len(batch))
             cpu_ratios.append(bare_cpu_s / ((time.process_time() - between) / report.encoded))
     ratios = sorted(b / e for b, e in zip(bare_s, encoding_s, strict=True))
     family, _, model = spec.partition(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
 from loop.errors import BadInput
-from loop.images import SUFFIXES, Readable
+from loop.images import SUFFIXES, Readable, says_dicom
 from loop.items import content_id, find_images
 
 MOST_BYTES = 2**30  # of one file in a zip; beyond it the zip is an attack
-UNREADABLE = (EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (EOFError, NotImplementedError, RuntimeError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,6 @@ def _image_names(held: zipfile.ZipFile) -> Iterator[str]:
 def _says_dicom(held: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
     try:
         with held.open(info) as file:
-            return file.read(132)[128:] == b"DICM"
-    except UNREADABLE:
+            return says_dicom(file)
+    except (OSError, *UNREADABLE):
         return False

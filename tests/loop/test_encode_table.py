@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from loop.cli import main
 from loop.encoders import load_encoder
 from loop.errors import BadInput
 from loop.images import open_image
-from loop.pictures import find_pictures
+from loop.pictures import Picture, find_pictures
 from loop.stores import list_stores
 from loop.table import Tabled, encode_table
 
@@ -284,3 +286,50 @@ def test_a_source_that_is_none_ends_with_status_2(tmp_path: Path) -> None:
         )
         assert result.exit_code == 2
         assert said in result.output
+
+
+def test_a_member_of_a_zip_file_is_unpacked_once_to_hash_and_once_to_decode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = zipped(write_pictures(tmp_path / "images", 5), tmp_path / "i.zip")
+    unpacked = Counter[str]()
+    plain = zipfile.ZipFile.read
+
+    def counted(self: zipfile.ZipFile, name: str, *rest: Any) -> bytes:
+        unpacked[name] += 1
+        return plain(self, name, *rest)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", counted)
+    encoded(source, tmp_path / "t.npz")
+    assert len(unpacked) == 5
+    assert set(unpacked.values()) == {2}
+
+
+def test_damage_in_an_lzma_zip_file_costs_the_damaged_image_only(tmp_path: Path) -> None:
+    source = zipped(write_pictures(tmp_path / "images", 3), tmp_path / "i.zip", kind=zipfile.ZIP_LZMA)
+    with zipfile.ZipFile(source) as held:
+        first = min(held.infolist(), key=lambda info: info.header_offset)
+    content = bytearray(source.read_bytes())
+    at = first.header_offset + 30 + len(first.filename) + 40
+    content[at : at + 60] = b"\xff" * 60
+    source.write_bytes(bytes(content))
+    told = encoded(source, tmp_path / "t.npz")
+    assert (told.rows, len(told.problems)) == (2, 1)
+    assert "cannot be unpacked" in told.problems[0]
+
+
+def test_an_image_whose_row_is_in_doubt_is_in_no_table(tmp_path: Path) -> None:
+    images = write_pictures(tmp_path / "images", 2)
+    pictures = find_pictures(images)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / pictures[0].name).write_bytes(b"another image of this name")
+    np.savez(tmp_path / "t.npz", feat=np.ones((2, 3)), name=np.array([p.name for p in pictures]))
+    encoder = load_encoder(f"features:{tmp_path}/t.npz")
+
+    def table(found: list[Picture]) -> Tabled:
+        return encode_table(found, encoder, tmp_path / "out.npz", tmp_path / "s", 4, lambda *_: None)
+
+    assert table(pictures).rows == 2
+    namesake = Picture("x.png", tmp_path / "other" / pictures[0].name)
+    told = table([*pictures, namesake])
+    assert (told.rows, len(told.problems)) == (1, 2)
