@@ -85,6 +85,9 @@ def spoken(command: Command) -> Command:
     @click.option("--quiet", "-q", is_flag=True, help="Say only what went wrong.")
     @wraps(command)
     def with_logging(verbose: bool, quiet: bool, **rest: Any) -> None:
+        os.environ.setdefault(
+            "HF_HUB_VERBOSITY", "warning" if verbose else "error"
+        )  # its retries are no facts
         level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
         logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s")
         for chatty in ("httpx", "httpcore", "urllib3", "matplotlib", "PIL"):

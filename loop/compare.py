@@ -21,10 +21,7 @@ from loop.features import FeatureStore, FeatureTable, read_about
 from loop.history import read_promises, take_looks
 from loop.settings import Settings, make_settings
 from loop.state import State
-from loop.stores import find_folders
-
-ENOUGH = 0.9
-"""An encoder that has embeddings of fewer of the labelled images is left out; the others share what all of them have."""
+from loop.stores import ENOUGH, find_folders
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from loop.report import StepReport, as_json
 from loop.serving import address_images
 from loop.settings import Settings
 from loop.state import State
-from loop.stores import Stores, list_stores, open_store
+from loop.stores import ENOUGH, Stores, list_stores, open_store
 
 CHUNK = 5_000  # images uploaded and imported before the state notes their tasks
 
@@ -216,6 +216,7 @@ def _take_in(
         here(encoders),
     )
     problems = [*hashed.problems, *report.problems]
+    _check_share(state.items(), store, encoder.spec)
     state.set_fact(
         "encoder", {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "dim": encoder.dim}, utc_now()
     )
@@ -229,6 +230,17 @@ def _take_in(
     state.add_items(items)
     state.add_problems(problems, utc_now())
     return state.items(), report.encoded, problems
+
+
+def _check_share(items: Sequence[Item], store: FeatureStore, spec: str) -> None:
+    """Refuse an encoder under which most of the images that the project works with would be lost."""
+    n = sum(store.has(item.item) for item in items)
+    if n < ENOUGH * len(items):
+        raise BadInput(
+            f"{spec} has embeddings of {n:,} of the {len(items):,} images of this project; the others could not be asked, and "
+            "their labels would not count. The project stays with its encoder: put the old one back, or give the missing "
+            "images."
+        )
 
 
 def _split(settings: Settings, before: Sequence[Item], usable: Sequence[Item]) -> list[Item]:

@@ -14,6 +14,10 @@ from loop.features import ABOUT, FILES, FeatureStore, read_about
 from loop.report import as_json
 
 
+ENOUGH = 0.9
+"""An encoder with embeddings of fewer of a project's images neither takes over nor is compared with those that have them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """The embeddings of one encoder.

@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from loop.encoders import load_encoder
+from loop.encoders.devices import load_on_devices
 from loop.encoders.encode import encode_items
 from loop.errors import BadInput
 from loop.features import FeatureStore
 from loop.items import Found, Item, hash_images
+from loop.settings import Settings, make_settings
+from loop.start import _take_in
+from loop.state import State
 
 NAMES = ["p1/1.png", "p2/1.png", "2.png", "3.png"]
 
@@ -189,3 +193,30 @@ def test_damaged_tables_are_refused(tmp_path: Path) -> None:
         assert "not real numbers" in refusal(tmp_path / "odd.npz")
     write_table(tmp_path / "flat.npz", ["a.png"], feat=np.zeros((1, 0)))
     assert "must agree" in refusal(tmp_path / "flat.npz")
+
+
+def test_an_encoder_that_lacks_the_projects_images_does_not_take_over(tmp_path: Path, images: Path) -> None:
+    def settings(table: str) -> Settings:
+        return make_settings(
+            {
+                "project": {"name": "table", "findings": ["Effusion"], "folder": f"{tmp_path}/project"},
+                "images": {"source": str(images)},
+                "encoder": {"spec": f"features:{tmp_path}/{table}.npz"},
+            }
+        )
+
+    write_table(tmp_path / "whole.npz", NAMES)
+    write_table(tmp_path / "part.npz", NAMES[:3])
+    (tmp_path / "project").mkdir()
+    with State.create(":memory:") as state:
+        for table in ("whole", "part"):
+            chosen = settings(table)
+            encoders = load_on_devices(chosen.encoder.spec, "cpu")
+            if table == "whole":
+                _take_in(chosen, state, encoders, lambda *_: None)
+                in_force = state.fact("encoder")
+            else:
+                with pytest.raises(BadInput, match=r"embeddings of 3 of the 4 images.*put the old one back"):
+                    _take_in(chosen, state, encoders, lambda *_: None)
+        assert state.fact("encoder") == in_force
+        assert len(state.items()) == 4
