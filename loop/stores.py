@@ -13,7 +13,6 @@ from loop.errors import BadInput
 from loop.features import ABOUT, FILES, FeatureStore, read_about
 from loop.report import as_json
 
-
 ENOUGH = 0.9
 """An encoder with embeddings of fewer of a project's images neither takes over nor is compared with those that have them."""
 
