@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 CPU_BATCH = 4
 """Images of one forward pass on a CPU. Layers of more give their memory back to the system and take it anew, which cost
@@ -113,9 +113,7 @@ def choose_device(device: str) -> torch.device:
         place = torch.device(device)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise BadInput(
-            f"[encoder] device = {device!r} cannot be used here: {str(error).splitlines()[0]}"
-        ) from None
+        raise BadInput(f"[encoder] device = {device!r} cannot be used here: {first_line(error)}") from None
     return place
 
 
@@ -204,7 +202,7 @@ def _read_torch(path: Path, allow_pickle: str) -> Any:
         ):  # MAE's checkpoints keep their arguments in one
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes lead it to
-        reason = str(error).splitlines()[0][:200]
+        reason = first_line(error)
     if path.name != allow_pickle:
         raise BadInput(
             f"{path} holds no plain weights ({reason}). Pickled objects can run any code, so they are refused. Save its "
@@ -215,4 +213,4 @@ def _read_torch(path: Path, allow_pickle: str) -> Any:
             warnings.simplefilter("ignore")  # that the source of the pickled classes has changed since
             return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
-        raise BadInput(f"{path} cannot be unpickled: {str(error).splitlines()[0][:200]}") from None
+        raise BadInput(f"{path} cannot be unpickled: {first_line(error)}") from None

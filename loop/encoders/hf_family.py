@@ -23,7 +23,7 @@ from loop.encoders.frozen import (
 )
 from loop.encoders.hf_images import read_processor, silent
 from loop.encoders.hub import WEIGHTS, find_folder
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 VOCABULARY = ("tokenizer.json", "vocab.json", "spiece.model")
 TOKENIZER = (*VOCABULARY, "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
@@ -193,7 +193,7 @@ def _read_tokenizer(folder: Path) -> Any:
                     folder, trust_remote_code=False, local_files_only=True
                 )
         except Exception as error:  # damaged files, or of another kind: whatever they lead the library to
-            reason = _reason(error)
+            reason = first_line(error)
     raise BadInput(
         f"{folder}: the text tower's tokenizer cannot be used ({reason}). Copy tokenizer.json, tokenizer_config.json and "
         "special_tokens_map.json of the model's repository there, or what it has in their place."
@@ -229,7 +229,7 @@ def _loaded(folder: Path, kind: str, options: dict[str, Any]) -> Any:
                 **options,
             )
     except Exception as error:  # damaged files, or of another kind: whatever their bytes lead the library to
-        raise BadInput(f"{folder} cannot be loaded as {kind}: {_reason(error)}") from None
+        raise BadInput(f"{folder} cannot be loaded as {kind}: {first_line(error)}") from None
     if lacking := sorted(found["missing_keys"]):
         raise BadInput(
             f"{folder} lacks {len(lacking)} weights of {kind}, e.g. {lacking[0]}: config.json and weights do not belong "
@@ -250,7 +250,3 @@ def _check_size(folder: Path, transform: Callable[..., torch.Tensor], config: An
             f"{folder}: the image processor makes images of {made[0]} x {made[1]}, but the tower takes {wanted[0]} x "
             f"{wanted[1]}. preprocessor_config.json and config.json do not belong together."
         )
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

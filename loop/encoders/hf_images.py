@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import AutoImageProcessor
 from transformers.utils import logging
 
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 Transform = Callable[[Image.Image], torch.Tensor]
 PROBES = (
@@ -74,7 +74,7 @@ def read_processor(folder: Path) -> tuple[Transform, str]:
             )
     except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
         raise BadInput(
-            f"{folder}: its preprocessor_config.json cannot be used ({str(error).splitlines()[0][:200]})."
+            f"{folder}: its preprocessor_config.json cannot be used ({first_line(error)})."
         ) from None
 
     def whole_way(image: Image.Image) -> torch.Tensor:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 SHIPPED = ("preprocessor_config.json", "processor_config.json")
@@ -136,7 +136,7 @@ def _say_absent(spec: str, repository: str, file: str, error: Exception) -> str:
         terms = (
             f" It is gated: accept its terms on {page} and log in with `hf auth login` where you fetch it."
         )
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0][:160]
+    reason = first_line(error).split(". ")[0][:160]
     return (
         f"[encoder] spec = {spec!r}: {file} of {repository} is not on this machine and cannot be fetched ({reason}).{terms} "
         f"To work offline, copy config.json, preprocessor_config.json and model.safetensors from {page} into one folder and "

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from huggingface_hub import constants
 from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -27,7 +26,8 @@ from loop.encoders.frozen import (
     read_weights,
     split_vector,
 )
-from loop.errors import BadInput
+from loop.encoders.hub import cache_folder
+from loop.errors import BadInput, first_line
 
 CONFIG = "open_clip_config.json"
 UNUSABLE = (  # what open_clip, torch and the hub's client raise for files that are absent, damaged or of another kind
@@ -117,7 +117,7 @@ def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "
         tokens: Any = open_clip.get_tokenizer(arch)
     except UNUSABLE as error:
         raise BadInput(
-            f"The tokenizer of {spec} cannot be loaded ({_reason(error)}). To work offline, copy the tokenizer files of its "
+            f"The tokenizer of {spec} cannot be loaded ({first_line(error)}). To work offline, copy the tokenizer files of its "
             'repository beside its weights, or set [batch] cold_start = "random".'
         ) from None
     tower: Any = model.eval().requires_grad_(False)
@@ -152,7 +152,7 @@ def _load(spec: str, name: str, part: str, allow_pickle: str) -> tuple[str, torc
     try:
         model = open_clip.create_model(arch, pretrained_text=False, force_preprocess_cfg=preprocessing)
     except (ImportError, RuntimeError) as error:  # a text tower of transformers, which is not installed
-        raise BadInput(f"open_clip cannot build {arch}: {_reason(error)}") from None
+        raise BadInput(f"open_clip cannot build {arch}: {first_line(error)}") from None
     fill(model, held, path, part)
     return arch, model
 
@@ -165,7 +165,7 @@ def _created(arch: str, tag: str | None) -> torch.nn.Module:
             arch, tag, force_quick_gelu=quick_gelu, pretrained_text=False, require_pretrained=True
         )
     except UNUSABLE as error:
-        asked = f"open_clip:{arch}{f'@{tag}' if tag else ''} cannot be loaded ({_reason(error)})."
+        asked = f"open_clip:{arch}{f'@{tag}' if tag else ''} cannot be loaded ({first_line(error)})."
         if arch.startswith("local-dir:"):
             raise BadInput(
                 f"{asked} The folder must hold {CONFIG} and open_clip_model.safetensors."
@@ -208,11 +208,6 @@ def _read_preprocessing(arch: str, tags: Sequence[str], path: Path) -> dict[str,
     return known[0] if known else {}
 
 
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
-
-
 def _place(arch: str, tag: str | None) -> str:
     """Where the hub's client, or open_clip itself, looks for weights on this machine."""
     if tag is None:
@@ -222,7 +217,7 @@ def _place(arch: str, tag: str | None) -> str:
         repository = os.path.dirname(about.get("hf_hub", ""))
         if not repository:
             return str(Path("~/.cache/clip").expanduser() / os.path.basename(about.get("url", "")))
-    return str(Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}")
+    return str(cache_folder(repository))
 
 
 def _frozen(spec: str, arch: str, model: torch.nn.Module, device: str, kind: str) -> FrozenEncoder:

@@ -19,7 +19,7 @@ from timm.data import create_transform, resolve_data_config  # type: ignore[attr
 
 from loop.encoders import mae
 from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 PACKAGED = {
     "tf_efficientnet_lite0": 224,
@@ -82,7 +82,7 @@ def load_timm(spec: str, name: str, device: str, allow_pickle: str = "") -> Froz
         except Exception as error:  # the hub's client raises a dozen kinds of its own
             held = timm.get_pretrained_cfg(arch)
             raise BadInput(
-                f"The weights of timm:{arch} are not on this machine and cannot be fetched ({str(error).splitlines()[0][:160]}). "
+                f"The weights of timm:{arch} are not on this machine and cannot be fetched ({first_line(error, 160)}). "
                 f"To work offline, copy model.safetensors of {held.hf_hub_id if held else arch} here and set "
                 f'[encoder] spec = "timm:{arch}@/path/to/model.safetensors".'
             ) from None

@@ -16,7 +16,7 @@ from PIL import Image
 
 from loop.encoders.catalogue import XRV_FOLDER
 from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 KINDS = ("densenet121-", "resnet50-")
 
@@ -106,7 +106,7 @@ def _own_file(xrv: Any, name: str, url: str, allow_pickle: str) -> Path:
         with contextlib.redirect_stdout(sys.stderr):
             xrv.utils.download(url, os.fspath(path))
     except OSError as error:  # requests' errors are OSErrors
-        raise BadInput(f"{absent} They cannot be fetched ({str(error)[:160]}).") from None
+        raise BadInput(f"{absent} They cannot be fetched ({first_line(error, 160)}).") from None
     return path
 
 
