@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 
 from loop.encoders.frozen import (
     FrozenEncoder,
-    choose_device,
+    FrozenTextTower,
     did_you_mean,
-    fingerprint_of,
     freeze,
+    freeze_text_tower,
     split_vector,
 )
 from loop.encoders.hf_images import read_processor, silent
@@ -111,39 +109,7 @@ def load_hf(spec: str, name: str, device: str) -> FrozenEncoder:
     return freeze(spec, model, forward, transform, f"hf {model_type} {kind} {about} {said}", device)
 
 
-@dataclass(frozen=True, slots=True)
-class HfText:
-    """A CLIP or SigLIP with its text tower: images and texts in one space.
-
-    Attributes:
-        fingerprint: Hash of all weights and of the preprocessing.
-        scale: By what a cosine is multiplied to give a logit.
-        embed: Prepared pixels, or tokens, to vectors on the device; not normalised.
-    """
-
-    fingerprint: str
-    scale: float
-    model: Any
-    tokens: Callable[[Sequence[str]], Any]
-    device: torch.device
-
-    def embed_images(self, inputs: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        """Vectors of images prepared by the encoder of the same spec, shape ``(n, p)``, of length one."""
-        pixels = torch.stack(list(inputs)).to(self.device)  # (n, 3, h, w)
-        return self._normalised(lambda: self.model.get_image_features(pixel_values=pixels))
-
-    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of texts, shape ``(t, p)``, of length one; a text longer than the tower reads is cut."""
-        tokens = self.tokens(texts).to(self.device)
-        return self._normalised(lambda: self.model.get_text_features(**tokens))
-
-    def _normalised(self, embed: Callable[[], Any]) -> NDArray[np.float32]:
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
-            vectors = embed().pooler_output.float()
-        return np.asarray(torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy(), dtype=np.float32)
-
-
-def load_hf_text(spec: str, name: str, device: str) -> HfText:
+def load_hf_text(spec: str, name: str, device: str) -> FrozenTextTower:
     """Load a CLIP or SigLIP with its text tower.
 
     Args:
@@ -169,18 +135,18 @@ def load_hf_text(spec: str, name: str, device: str) -> HfText:
     )  # SigLIP was trained on texts of full length
 
     def tokens(texts: Sequence[str]) -> Any:
-        return tokenizer(
-            list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="pt"
-        )
+        return tokenizer(texts, padding=padding, truncation=True, max_length=longest, return_tensors="pt")
 
-    model.eval().requires_grad_(False)
     transform, said = read_processor(folder)
     _check_size(folder, transform, model.config.vision_config, TOWERS[model_type])
-    fingerprint = fingerprint_of(
-        model.state_dict(), f"hf text {model_type} {said} {type(tokenizer).__name__}"
+    return freeze_text_tower(
+        model,
+        lambda images: model.get_image_features(pixel_values=images).pooler_output,
+        lambda tokens: model.get_text_features(**tokens).pooler_output,
+        tokens,
+        f"hf text {model_type} {said} {type(tokenizer).__name__}",
+        device,
     )
-    place_ = choose_device(device)
-    return HfText(fingerprint, float(model.logit_scale.exp()), model.to(place_), tokens, place_)
 
 
 def _read_tokenizer(folder: Path) -> Any:

@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import torch
-from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from loop.encoders.frozen import (
     FrozenEncoder,
-    choose_device,
+    FrozenTextTower,
     did_you_mean,
     fill,
-    fingerprint_of,
     freeze,
+    freeze_text_tower,
     read_weights,
     split_vector,
 )
@@ -66,40 +63,7 @@ def load_open_clip(spec: str, name: str, device: str, allow_pickle: str = "") ->
     return _frozen(spec, arch, model, device, kind)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenClipText:
-    """An open_clip model with its text tower.
-
-    Attributes:
-        fingerprint: Hash of all weights, the preprocessing and the tokenizer.
-        scale: By what a cosine is multiplied to give a logit.
-        model: Both towers.
-        tokens: Texts to what the text tower reads, shape ``(t, length)``.
-        device: Where the model lies.
-    """
-
-    fingerprint: str
-    scale: float
-    model: Any
-    tokens: Callable[[list[str]], torch.Tensor]
-    device: torch.device
-
-    def embed_images(self, inputs: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        """Vectors of images prepared by the encoder of the same spec, shape ``(n, p)``, of length one."""
-        return self._embed(self.model.encode_image, torch.stack(list(inputs)))
-
-    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of texts, shape ``(t, p)``, of length one; a text longer than the tower reads is cut."""
-        return self._embed(self.model.encode_text, self.tokens(list(texts)))
-
-    def _embed(self, tower: Callable[..., torch.Tensor], inputs: torch.Tensor) -> NDArray[np.float32]:
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
-            vectors = tower(inputs.to(self.device))
-        unit = torch.nn.functional.normalize(vectors.float(), dim=-1)
-        return np.asarray(unit.cpu().numpy(), dtype=np.float32)
-
-
-def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "") -> OpenClipText:
+def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "") -> FrozenTextTower:
     """Load an open_clip model with its text tower and tokenizer.
 
     Args:
@@ -120,13 +84,10 @@ def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "
             f"The tokenizer of {spec} cannot be loaded ({first_line(error)}). To work offline, copy the tokenizer files of its "
             'repository beside its weights, or set [batch] cold_start = "random".'
         ) from None
-    tower: Any = model.eval().requires_grad_(False)
+    towers: Any = model
     said = "local-dir" if arch.startswith("local-dir:") else arch
-    layers = sorted({type(part).__name__ for part in tower.modules()})  # GELU or QuickGELU: equal weights
-    about = f"open_clip text {said} {_transform(tower)!r} {type(tokens).__name__} {' '.join(layers)}"
-    place = choose_device(device)
-    fingerprint = fingerprint_of(tower.state_dict(), about)
-    return OpenClipText(fingerprint, float(tower.logit_scale.exp()), tower.to(place), tokens, place)
+    about = f"open_clip text {said} {_transform(towers)!r} {type(tokens).__name__}"
+    return freeze_text_tower(towers, towers.encode_image, towers.encode_text, tokens, about, device)
 
 
 def _load(spec: str, name: str, part: str, allow_pickle: str) -> tuple[str, torch.nn.Module]:

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -564,6 +564,29 @@ def test_images_and_texts_lie_in_one_space(tmp_path: Path, name: str) -> None:
     # SigLIP was trained on texts of full length: a short one must be padded to it.
     alone = tower.embed_text(TEXTS[:1])
     np.testing.assert_allclose(alone[0], texts[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["xray-clip", "xray-siglip"])
+def test_images_and_texts_pass_a_cpu_in_parts_and_come_out_whole_and_in_order(
+    tmp_path: Path, name: str
+) -> None:
+    publish(tmp_path / name, name)
+    write_tokenizer(tmp_path / name, 12)
+    tower = load_hf_text(f"hf:{name}", str(tmp_path / name), "cpu")
+    encoder = load_encoder(f"hf:{tmp_path / name}", "cpu")
+    inputs, texts = [encoder.preprocess(picture) for picture in PICTURES * 3], TEXTS * 3
+    sizes: list[int] = []
+
+    def counted(forward: Callable[[Any], torch.Tensor]) -> Callable[[Any], torch.Tensor]:
+        return lambda part: (sizes.append(len(part)), forward(part))[1]  # type: ignore[func-returns-value]
+
+    watched = replace(tower, forward=counted(tower.forward), read=counted(tower.read))
+    with torch.inference_mode():
+        whole = tower.forward(torch.stack(inputs)), tower.read(texts)
+    for found, expected in zip((watched.embed_images(inputs), watched.embed_text(texts)), whole, strict=True):
+        unit = torch.nn.functional.normalize(expected, dim=-1).numpy()
+        np.testing.assert_allclose(found, unit, rtol=1e-4, atol=1e-5)
+    assert sizes == [4, 4, 1, 4, 4, 1]
 
 
 def test_a_text_tower_that_is_not_there_is_refused(tmp_path: Path) -> None:
