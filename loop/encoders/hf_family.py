@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,13 @@ from loop.encoders.hub import WEIGHTS, find_folder
 from loop.errors import BadInput, first_line
 
 VOCABULARY = ("tokenizer.json", "vocab.json", "spiece.model")
-TOKENIZER = (*VOCABULARY, "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER = (
+    *VOCABULARY,
+    "merges.txt",
+    "added_tokens.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
 SAID = (  # what changes a vector and is no weight
     "hidden_act",
     "image_size",
@@ -34,6 +41,7 @@ SAID = (  # what changes a vector and is no weight
     "patch_size",
     "use_swiglu_ffn",
 )
+SAID_OF_TEXT = (*SAID, "eos_token_id")  # where the text ends stands its vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +113,8 @@ def load_hf(spec: str, name: str, device: str) -> FrozenEncoder:
 
     transform, said = read_processor(folder)
     _check_size(folder, transform, model.config, tower)
-    about = [(key, getattr(model.config, key, None)) for key in SAID]
-    return freeze(spec, model, forward, transform, f"hf {model_type} {kind} {about} {said}", device)
+    about = f"hf {model_type} {kind} {_said_of(model.config, SAID)} {said}"
+    return freeze(spec, model, forward, transform, about, device)
 
 
 def load_hf_text(spec: str, name: str, device: str) -> FrozenTextTower:
@@ -137,14 +145,16 @@ def load_hf_text(spec: str, name: str, device: str) -> FrozenTextTower:
     def tokens(texts: Sequence[str]) -> Any:
         return tokenizer(texts, padding=padding, truncation=True, max_length=longest, return_tensors="pt")
 
+    vision, text = model.config.vision_config, model.config.text_config
     transform, said = read_processor(folder)
-    _check_size(folder, transform, model.config.vision_config, TOWERS[model_type])
+    _check_size(folder, transform, vision, TOWERS[model_type])
+    towers = f"{_said_of(vision, SAID)} {_said_of(text, SAID_OF_TEXT)}"
     return freeze_text_tower(
         model,
         lambda images: model.get_image_features(pixel_values=images).pooler_output,
         lambda tokens: model.get_text_features(**tokens).pooler_output,
         tokens,
-        f"hf text {model_type} {said} {type(tokenizer).__name__}",
+        f"hf text {model_type} {towers} {said} {type(tokenizer).__name__} {_tokenizer_hashes(folder)}",
         device,
     )
 
@@ -164,6 +174,15 @@ def _read_tokenizer(folder: Path) -> Any:
         f"{folder}: the text tower's tokenizer cannot be used ({reason}). Copy tokenizer.json, tokenizer_config.json and "
         "special_tokens_map.json of the model's repository there, or what it has in their place."
     )
+
+
+def _tokenizer_hashes(folder: Path) -> list[tuple[str, str]]:
+    held = [folder / name for name in TOKENIZER if (folder / name).is_file()]
+    return [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in held]
+
+
+def _said_of(config: Any, keys: Sequence[str]) -> list[tuple[str, Any]]:
+    return [(key, getattr(config, key, None)) for key in keys]
 
 
 def _find_tower(folder: Path) -> tuple[str, Tower]:

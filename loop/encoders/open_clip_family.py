@@ -86,8 +86,20 @@ def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "
         ) from None
     towers: Any = model
     said = "local-dir" if arch.startswith("local-dir:") else arch
-    about = f"open_clip text {said} {_transform(towers)!r} {type(tokens).__name__}"
+    made = open_clip.get_model_config(arch)  # heads and the like, which are no weights
+    about = f"open_clip text {said} {made} {_transform(towers)!r} {_say_tokenizer(tokens)}"
     return freeze_text_tower(towers, towers.encode_image, towers.encode_text, tokens, about, device)
+
+
+def _say_tokenizer(tokens: Any) -> str:
+    """What a tokenizer does: its kind, vocabulary and rules."""
+    held = getattr(tokens, "tokenizer", tokens)  # one of transformers, or open_clip's own
+    if (backend := getattr(held, "backend_tokenizer", None)) is not None:
+        rules = backend.to_str()
+    else:
+        rules = sorted((held.encoder if held is tokens else held.get_vocab()).items())
+    marks = [getattr(held, key, None) for key in ("special_tokens_map", "padding_side", "truncation_side")]
+    return f"{type(tokens).__name__} {type(held).__name__} {marks} {rules}"
 
 
 def _load(spec: str, name: str, part: str, allow_pickle: str) -> tuple[str, torch.nn.Module]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -514,11 +514,13 @@ def test_a_processor_for_another_size_than_the_towers_is_refused(tmp_path: Path)
     assert "makes images of 24 x 24, but the tower takes 32 x 32" in refusal(f"hf:{tmp_path / 'r'}")
 
 
-def write_tokenizer(folder: Path, longest: int) -> None:
+WORDS = ["[PAD]", "[BOS]", "[EOS]", "[UNK]", "no", "pneumothorax", "effusion", "there", "is"]
+
+
+def write_tokenizer(folder: Path, longest: int, words: Sequence[str] = WORDS) -> None:
     """A tokenizer of a few words, as the files of a repository."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    words = ["[PAD]", "[BOS]", "[EOS]", "[UNK]", "no", "pneumothorax", "effusion", "there", "is"]
     built = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     built.pre_tokenizer = pre_tokenizers.Whitespace()
     built.post_processor = processors.TemplateProcessing(
@@ -564,6 +566,43 @@ def test_images_and_texts_lie_in_one_space(tmp_path: Path, name: str) -> None:
     # SigLIP was trained on texts of full length: a short one must be padded to it.
     alone = tower.embed_text(TEXTS[:1])
     np.testing.assert_allclose(alone[0], texts[0], rtol=1e-4, atol=1e-5)
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    """Change keys of a JSON file; ``a__b`` is b of a."""
+    told = json.loads(path.read_text())
+    for name, value in changes.items():
+        *parts, key = name.split("__")
+        held = told
+        for part in parts:
+            held = held[part]
+        held[key] = value
+    path.write_text(json.dumps(told))
+
+
+def test_the_fingerprint_of_both_towers_knows_all_that_changes_a_vector_of_either(tmp_path: Path) -> None:
+    """It names the store of the embeddings that texts score: a stale one would be scored by other texts."""
+    publish(tmp_path / "a", "xray-clip")
+    write_tokenizer(tmp_path / "a", 12)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+
+    def fingerprint(folder: Path) -> str:
+        return load_hf_text(f"hf:{folder}", str(folder), "cpu").fingerprint
+
+    prints = [fingerprint(tmp_path / "a")]
+    assert fingerprint(tmp_path / "b") == prints[0]  # where the folder lies changes no vector
+    config, processor = tmp_path / "b" / "config.json", tmp_path / "b" / "preprocessor_config.json"
+    for tower in ("vision_config", "text_config"):
+        for key, value in (("num_attention_heads", 4), ("hidden_act", "gelu"), ("layer_norm_eps", 1e-3)):
+            rewrite(config, **{f"{tower}__{key}": value})
+            prints.append(fingerprint(tmp_path / "b"))
+    rewrite(config, text_config__eos_token_id=5)
+    prints.append(fingerprint(tmp_path / "b"))
+    rewrite(processor, image_mean=[0.4] * 3)
+    prints.append(fingerprint(tmp_path / "b"))
+    write_tokenizer(tmp_path / "b", 12, [*WORDS[:4], *reversed(WORDS[4:])])
+    prints.append(fingerprint(tmp_path / "b"))
+    assert len(set(prints)) == len(prints)
 
 
 @pytest.mark.parametrize("name", ["xray-clip", "xray-siglip"])
