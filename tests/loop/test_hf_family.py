@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from loop.encoders import load_encoder
-from loop.encoders.hf_family import load_hf_text
+from loop.encoders.hf_family import TOKENIZER, load_hf_text
 from loop.errors import BadInput
 
 SIDE = 32
@@ -371,7 +372,11 @@ def test_a_repository_and_a_revision_are_read_from_the_cache(tmp_path: Path, off
     tagged = load_encoder("hf:microsoft/rad-dino@v2", "cpu")
     assert load_encoder(f"hf:microsoft/rad-dino@{'1' * 40}", "cpu").fingerprint == tagged.fingerprint
     assert tagged.fingerprint != main.fingerprint == load_encoder("hf:microsoft/rad-dino", "cpu").fingerprint
-    assert "1234 of" not in refusal("hf:microsoft/rad-dino@1234")
+    assert "`hf download microsoft/rad-dino --revision v3`" in refusal("hf:microsoft/rad-dino@v3")
+    (offline / "models--microsoft--rad-dino" / "snapshots" / ("1" * 40) / "model.safetensors").unlink()
+    said = refusal("hf:microsoft/rad-dino@v2")  # the name that was asked for, which the cache then knows
+    assert "model.safetensors of" in said
+    assert "--revision v2`" in said
 
 
 def test_weights_in_several_files_and_in_a_torch_file_are_read(tmp_path: Path, offline: Path) -> None:
@@ -425,7 +430,7 @@ def test_a_repository_that_is_not_here_says_what_goes_where(offline: Path) -> No
     said = refusal("hf:microsoft/rad-dino")
     assert "config.json of microsoft/rad-dino is not on this machine" in said
     assert "config.json, preprocessor_config.json and model.safetensors" in said
-    assert "hf download microsoft/rad-dino" in said
+    assert "`hf download microsoft/rad-dino`" in said
     assert str(offline / "models--microsoft--rad-dino") in said
     assert "gated" not in said
 
@@ -471,6 +476,32 @@ def test_whatever_stops_a_download_is_said_without_a_traceback(
     )
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "vocab.json"])
+def test_a_network_that_fails_does_not_mean_that_the_repository_lacks_a_file(
+    tmp_path: Path, offline: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """Other weights, or another tokenizer, would be taken in its place."""
+    model = publish(tmp_path / "r", "xray-clip")
+    write_tokenizer(tmp_path / "r", 12)
+    torch.save(model.state_dict(), tmp_path / "r" / "pytorch_model.bin")
+    (tmp_path / "r" / file).unlink(missing_ok=True)
+    cache(offline, tmp_path / "r", "org/name")
+    assert load_hf_text("hf:org/name", "org/name", "cpu").scale > 0  # offline, the cache is all there is
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    fetch = partial(huggingface_hub.hf_hub_download, local_files_only=True)  # fails as without a connection
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    with pytest.raises(
+        BadInput, match=f"{file} of org/name is not on this machine and cannot be fetched"
+    ) as told:
+        load_hf_text("hf:org/name", "org/name", "cpu")
+    assert "HF_HUB_OFFLINE=1" in str(told.value)
+    for absent in (file, *TOKENIZER, "model.safetensors.index.json"):  # as the client notes a 404
+        noted = offline / "models--org--name" / ".no_exist" / ("0" * 40) / absent
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        noted.touch()
+    assert load_hf_text("hf:org/name", "org/name", "cpu").scale > 0
+
+
 def test_what_is_no_tower_is_refused(tmp_path: Path) -> None:
     publish(tmp_path / "r", "rad-dino")
     config = tmp_path / "r" / "config.json"
@@ -499,7 +530,7 @@ def test_missing_weights_are_not_filled_at_random(tmp_path: Path) -> None:
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     publish(tmp_path / "r", "xray-clip")
     (tmp_path / "r" / "preprocessor_config.json").write_text('{"image_processor_type": "Nothing"}')
-    load_or_refuse(f"hf:{tmp_path / 'r'}")
+    assert "preprocessor_config.json cannot be used" in refusal(f"hf:{tmp_path / 'r'}")
     (tmp_path / "r" / "preprocessor_config.json").write_text("{")
     assert "preprocessor_config.json cannot be used" in refusal(f"hf:{tmp_path / 'r'}")
     (tmp_path / "r" / "model.safetensors").write_bytes(b"no weights")
