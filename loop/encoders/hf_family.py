@@ -215,6 +215,11 @@ def _loaded(folder: Path, kind: str, options: dict[str, Any]) -> Any:
             )
     except Exception as error:  # damaged files, or of another kind: whatever their bytes lead the library to
         raise BadInput(f"{folder} cannot be loaded as {kind}: {first_line(error)}") from None
+    if not getattr(getattr(model.config, "vision_config", model.config), "vision_use_head", True):
+        raise BadInput(
+            f"{folder}: its image tower was published without the pooling that gives the vector (vision_use_head = false). "
+            "Take a model that has it."
+        )
     if lacking := sorted(found["missing_keys"]):
         raise BadInput(
             f"{folder} lacks {len(lacking)} weights of {kind}, e.g. {lacking[0]}: config.json and weights do not belong "

@@ -537,6 +537,40 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     assert "cannot be loaded as CLIPVisionModel" in refusal(f"hf:{tmp_path / 'r'}")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_mean": [0.5]},
+        {"image_std": "x"},
+        {"resample": "bicubic"},
+        {"resample": 99},
+        {"rescale_factor": "x"},
+        {"do_center_crop": True, "crop_size": None},
+        {"size": {"shortest_edge": 0}},
+        {"size": None},
+        {"image_processor_type": "Pix2StructImageProcessor"},
+        {"image_processor_type": "VivitImageProcessor"},
+        {"image_processor_type": "LlavaNextImageProcessor"},  # several crops of one image
+        {"image_processor_type": "SegformerImageProcessor"},  # as wide as the image is
+        None,
+    ],
+)
+def test_a_processor_that_cannot_be_used_is_refused(tmp_path: Path, changes: dict[str, Any] | None) -> None:
+    publish(tmp_path / "r", "rad-dino")
+    told = [] if changes is None else PUBLISHED["rad-dino"].processor | changes
+    (tmp_path / "r" / "preprocessor_config.json").write_text(json.dumps(told))
+    assert f"{tmp_path / 'r'}: its preprocessor_config.json cannot be used" in refusal(f"hf:{tmp_path / 'r'}")
+
+
+def test_a_tower_without_the_pooling_that_gives_its_vector_is_refused(tmp_path: Path) -> None:
+    publish(tmp_path / "r", "xray-siglip")
+    write_tokenizer(tmp_path / "r", 12)
+    rewrite(tmp_path / "r" / "config.json", vision_config__vision_use_head=False)
+    assert "vision_use_head = false" in refusal(f"hf:{tmp_path / 'r'}")
+    with pytest.raises(BadInput, match="vision_use_head = false"):
+        load_hf_text("hf:r", str(tmp_path / "r"), "cpu")
+
+
 def test_a_processor_for_another_size_than_the_towers_is_refused(tmp_path: Path) -> None:
     """The 384 in a name is the starting checkpoint's; what counts is what config.json and processor say together."""
     publish(tmp_path / "r", "xray-siglip")
