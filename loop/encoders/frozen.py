@@ -123,11 +123,22 @@ def freeze(
         transform: The preprocessing.
         about: A text that says the architecture and everything the preprocessing does.
         device: ``auto`` or a torch device.
+
+    Raises:
+        BadInput: The device is not there, or the model does not take what the preprocessing makes.
     """
     fingerprint, place = _settled(model, about, device)
-    probe = transform(Image.new("RGB", (64, 64)))[None].to(place)
-    with torch.inference_mode():
-        dim = int(forward(probe).shape[1])
+    probe = transform(Image.new("RGB", (64, 64)))[None].to(place)  # (1, c, h, w)
+    try:
+        with torch.inference_mode():
+            dim = int(forward(probe).shape[1])
+    except Exception as error:  # a model of any kind: whatever these pixels lead it to
+        height, width = probe.shape[-2:]
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: this model does not take images of {height} x {width} pixels as they are prepared "
+            f"for it ({first_line(error)}). Ask for the size that it was made for, or copy its files anew: they may not "
+            "belong together."
+        ) from None
     return FrozenEncoder(spec, dim, fingerprint, transform, forward, place)
 
 

@@ -69,7 +69,7 @@ def load_timm(spec: str, name: str, device: str, allow_pickle: str = "") -> Froz
         if mae.is_mae(weights):
             transform, said = mae.make_transform(mae.size_of(model))
             return freeze(spec, model, model, transform, f"timm {plain} mae {said}", device)
-        config = resolve_data_config(_asked(size), _read_beside(source), model)  # type: ignore[no-untyped-call]
+        config, transform = _prepared(_asked(size), model, source)
     elif not own:
         raise BadInput(
             f"timm has no weights for {plain}. Give a checkpoint: timm:{plain}@/path/to/model.safetensors."
@@ -86,8 +86,7 @@ def load_timm(spec: str, name: str, device: str, allow_pickle: str = "") -> Froz
                 f"To work offline, copy model.safetensors of {held.hf_hub_id if held else arch} here and set "
                 f'[encoder] spec = "timm:{arch}@/path/to/model.safetensors".'
             ) from None
-        config = resolve_data_config(_asked(size), model=model)  # type: ignore[no-untyped-call]
-    transform = create_transform(**config, is_training=False)
+        config, transform = _prepared(_asked(size), model)
     return freeze(spec, model, model, transform, f"timm {plain} {sorted(config.items())}", device)
 
 
@@ -96,7 +95,7 @@ def _split_size(spec: str, name: str) -> tuple[str, int | None]:
     plain, mark, asked = name.rpartition("?")
     if not mark:
         return name, None
-    found = re.fullmatch(r"size=(\d{1,4})", asked)
+    found = re.fullmatch(r"size=([1-9]\d{0,3})", asked)
     if found is None:
         raise BadInput(
             f"[encoder] spec = {spec!r}: behind ? stands size=PIXELS, e.g. ?size=512, and not {asked!r}."
@@ -126,6 +125,25 @@ def _created(spec: str, arch: str, size: int | None, pretrained: bool) -> torch.
             f"[encoder] spec = {spec!r}: {size} pixels are no whole number of {patch}-pixel patches."
         )
     return model
+
+
+def _prepared(
+    asked: dict[str, Any], model: torch.nn.Module, checkpoint: Path | None = None
+) -> tuple[dict[str, Any], Any]:
+    """The preprocessing, as timm says it and as a function."""
+    told = None if checkpoint is None else _read_beside(checkpoint)
+    try:
+        config = resolve_data_config(asked, told, model)  # type: ignore[no-untyped-call]
+        transform = create_transform(**config, is_training=False)
+        transform(Image.new("RGB", (64, 64)))
+    except Exception as error:  # values of any kind: whatever they lead timm to
+        if checkpoint is None or told is None:
+            raise
+        raise BadInput(
+            f"{checkpoint.with_name(CONFIG)}: no preprocessing can be made of its `pretrained_cfg` ({first_line(error)}). "
+            "Take it away, or copy the right one there."
+        ) from None
+    return config, transform
 
 
 def _read_beside(checkpoint: Path) -> dict[str, Any] | None:

@@ -255,6 +255,9 @@ def test_a_checkpoint_that_is_no_chexzero_is_refused(tmp_path: Path) -> None:
     held = tiny_clip().state_dict()
     torch.save({name: held[name] for name in held if name != "visual.proj"}, tmp_path / "a.pt")
     assert "lacks visual.proj" in refusal(f"chexzero:{tmp_path}/a.pt")
+    for key in ("ln_final.weight", "visual.conv1.weight"):  # no whole number of heads of 64; no width at all
+        torch.save(held | {key: torch.zeros(32 if key == "ln_final.weight" else ())}, tmp_path / "d.pt")
+        assert "no CLIP has the measures of its weights" in refusal(f"chexzero:{tmp_path}/d.pt")
     del held["visual.transformer.resblocks.1.mlp.c_fc.weight"]
     torch.save(held, tmp_path / "b.pt")
     assert "lacks 1 weights of the model" in refusal(f"chexzero:{tmp_path}/b.pt")
