@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from timm.data import create_transform, resolve_data_config  # type: ignore[attr-defined]
 
@@ -75,19 +76,28 @@ def load_timm(spec: str, name: str, device: str, allow_pickle: str = "") -> Froz
             f"timm has no weights for {plain}. Give a checkpoint: timm:{plain}@/path/to/model.safetensors."
         )
     else:
-        try:
-            model = _created(spec, arch, size, pretrained=True)
-        except BadInput:
-            raise
-        except Exception as error:  # the hub's client raises a dozen kinds of its own
-            held = timm.get_pretrained_cfg(arch)
-            raise BadInput(
-                f"The weights of timm:{arch} are not on this machine and cannot be fetched ({first_line(error, 160)}). "
-                f"To work offline, copy model.safetensors of {held.hf_hub_id if held else arch} here and set "
-                f'[encoder] spec = "timm:{arch}@/path/to/model.safetensors".'
-            ) from None
+        model = _fetched(spec, arch, size)
         config, transform = _prepared(_asked(size), model)
     return freeze(spec, model, model, transform, f"timm {plain} {sorted(config.items())}", device)
+
+
+def _fetched(spec: str, arch: str, size: int | None) -> torch.nn.Module:
+    """A model with the weights that timm has for it; HF_HUB_OFFLINE keeps it from the network wherever they lie."""
+    held: Any = timm.get_pretrained_cfg(arch)
+    file = "model.safetensors" if held.hf_hub_id else str(held.url).rsplit("/", 1)[-1]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / file  # of what lies on no hub
+    try:
+        if constants.HF_HUB_OFFLINE and not held.hf_hub_id and not cached.is_file():
+            raise OSError("HF_HUB_OFFLINE is set")
+        return _created(spec, arch, size, pretrained=True)
+    except BadInput:
+        raise
+    except Exception as error:  # the hub's client raises a dozen kinds of its own
+        source = f"{file} of {held.hf_hub_id}" if held.hf_hub_id else held.url
+        raise BadInput(
+            f"The weights of timm:{arch} are not on this machine and cannot be fetched ({first_line(error, 160)}). "
+            f'To work offline, copy {source} here and set [encoder] spec = "timm:{arch}@/path/to/{file}".'
+        ) from None
 
 
 def _split_size(spec: str, name: str) -> tuple[str, int | None]:
