@@ -24,6 +24,7 @@ from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize
 from loop.encoders import load_encoder
 from loop.encoders.catalogue import XRV_FOLDER
 from loop.encoders.xrv_family import _library
+from loop.errors import BadInput
 
 xrv = _library()
 PICTURES = [
@@ -178,6 +179,23 @@ def test_weights_are_fetched_once_into_the_librarys_own_folder(
     assert load_encoder(f"torchxrayvision:{RESIDUAL}", "cpu").fingerprint == first.fingerprint
     assert (home / "x-state.pt").is_file()
     assert capsys.readouterr().out == ""  # --json stays JSON
+
+
+@pytest.mark.parametrize("broken", [ConnectionError("reset"), KeyboardInterrupt()])
+def test_a_download_that_broke_off_leaves_nothing_that_looks_like_weights(
+    home: Path, monkeypatch: pytest.MonkeyPatch, broken: BaseException
+) -> None:
+    """As by the library's versions that write in place."""
+
+    def break_off(_url: str, filename: str) -> None:
+        Path(filename).write_bytes(b"half of it")
+        raise broken
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(xrv.utils, "download", break_off)
+    with pytest.raises(BadInput if isinstance(broken, OSError) else KeyboardInterrupt):
+        load_encoder(f"torchxrayvision:{RESIDUAL}", "cpu")
+    assert list(home.iterdir()) == []
 
 
 def test_a_model_that_does_not_exist_or_a_library_that_is_not_installed_is_said(
