@@ -220,7 +220,7 @@ def split_vector(spec: str, name: str, *kinds: str) -> tuple[str, str]:
         BadInput: The family has no such vector.
     """
     plain, mark, kind = name.rpartition("#")
-    if not mark:
+    if not mark or "/" in kind:  # a folder may be named so
         return name, kinds[0]
     if kind not in kinds:
         raise BadInput(

@@ -103,7 +103,7 @@ def _fetched(spec: str, arch: str, size: int | None) -> torch.nn.Module:
 def _split_size(spec: str, name: str) -> tuple[str, int | None]:
     """The name without ``?size=PIXELS``, and the size."""
     plain, mark, asked = name.rpartition("?")
-    if not mark:
+    if not mark or "/" in asked:  # a folder may be named so
         return name, None
     found = re.fullmatch(r"size=([1-9]\d{0,3})", asked)
     if found is None:

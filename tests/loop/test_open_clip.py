@@ -230,6 +230,12 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+def test_a_mark_in_the_name_of_a_folder_is_no_request(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "run #3" / "w.safetensors", make_model())
+    assert embed(f"open_clip:tiny@{path}").shape == (2, 16)
+    assert embed(f"open_clip:tiny@{path}#pooled").shape == (2, 64)
+
+
 def test_the_pooled_vector_is_what_the_projection_is_given(tmp_path: Path) -> None:
     model = make_model()
     spec = f"open_clip:tiny@{write_weights(tmp_path / 'w.safetensors', model)}"

@@ -133,6 +133,13 @@ def test_a_size_that_only_the_forward_pass_refuses_is_refused(tmp_path: Path) ->
     assert "does not take images of 250 x 250 pixels" in said
 
 
+def test_a_question_mark_in_the_name_of_a_folder_asks_for_no_size(tmp_path: Path) -> None:
+    (tmp_path / "best?").mkdir()
+    path = write_mae(tmp_path / "best?" / "mae.pth", make_vit())
+    assert load_encoder(f"timm:{ARCH}@{path}", "cpu").preprocess(PICTURES[0]).shape == (3, 224, 224)
+    assert load_encoder(f"timm:{ARCH}@{path}?size=320", "cpu").preprocess(PICTURES[0]).shape == (3, 320, 320)
+
+
 def test_any_model_takes_the_size_that_is_asked_for(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model("resnet18", pretrained=False, num_classes=0).eval()
