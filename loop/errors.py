@@ -11,3 +11,8 @@ class BadInput(LoopError):
 
 class Unavailable(LoopError):
     """A service or a resource is not there now; trying again may help. The command ends with exit status 1."""
+
+
+def first_line(error: BaseException, longest: int = 200) -> str:
+    """What an error says, cut to one line; the name of its kind if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:longest]

@@ -19,7 +19,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
 from loop.encoders.frozen import FrozenEncoder, fill, freeze, read_weights
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 STORED = 320  # pixels of the images it was trained on, before they were resized for the model
 MEAN, DEVIATION = 101.48761, 83.43944  # of their grey values
@@ -87,27 +87,32 @@ def build_clip(weights: Mapping[str, torch.Tensor], path: Path) -> tuple[Any, in
         raise BadInput(
             f"{path} is no checkpoint of CheXzero: it lacks {lacking[0]}. It must hold a whole CLIP ViT in OpenAI's layout."
         )
-    width, patch = weights["visual.conv1.weight"].shape[0], weights["visual.conv1.weight"].shape[-1]
-    size = patch * round((len(weights["visual.positional_embedding"]) - 1) ** 0.5)
-    text = len(weights["ln_final.weight"])
-    model = open_clip.CLIP(
-        embed_dim=weights["visual.proj"].shape[1],
-        vision_cfg={
-            "layers": _count(weights, "visual.transformer.resblocks."),
-            "width": width,
-            "head_width": HEAD,
-            "patch_size": patch,
-            "image_size": size,
-        },
-        text_cfg={
-            "context_length": len(weights["positional_embedding"]),
-            "vocab_size": len(weights["token_embedding.weight"]),
-            "width": text,
-            "heads": text // HEAD,
-            "layers": _count(weights, "transformer.resblocks."),
-        },
-        quick_gelu=True,
-    )
+    try:
+        width, patch = weights["visual.conv1.weight"].shape[0], weights["visual.conv1.weight"].shape[-1]
+        size = patch * round((len(weights["visual.positional_embedding"]) - 1) ** 0.5)
+        text = len(weights["ln_final.weight"])
+        model = open_clip.CLIP(
+            embed_dim=weights["visual.proj"].shape[1],
+            vision_cfg={
+                "layers": _count(weights, "visual.transformer.resblocks."),
+                "width": width,
+                "head_width": HEAD,
+                "patch_size": patch,
+                "image_size": size,
+            },
+            text_cfg={
+                "context_length": len(weights["positional_embedding"]),
+                "vocab_size": len(weights["token_embedding.weight"]),
+                "width": text,
+                "heads": text // HEAD,
+                "layers": _count(weights, "transformer.resblocks."),
+            },
+            quick_gelu=True,
+        )
+    except Exception as error:  # measures of any kind: whatever they lead open_clip to
+        raise BadInput(
+            f"{path} is no checkpoint of CheXzero: no CLIP has the measures of its weights ({first_line(error)})."
+        ) from None
     fill(model, {key: held.float() for key, held in weights.items()}, path)
     return model.eval(), size
 

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 
 from loop.encoders.frozen import (
     FrozenEncoder,
-    choose_device,
+    FrozenTextTower,
     did_you_mean,
-    fingerprint_of,
     freeze,
+    freeze_text_tower,
     split_vector,
 )
 from loop.encoders.hf_images import read_processor, silent
 from loop.encoders.hub import WEIGHTS, find_folder
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 VOCABULARY = ("tokenizer.json", "vocab.json", "spiece.model")
-TOKENIZER = (*VOCABULARY, "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER = (
+    *VOCABULARY,
+    "merges.txt",
+    "added_tokens.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
 SAID = (  # what changes a vector and is no weight
     "hidden_act",
     "image_size",
@@ -36,6 +41,7 @@ SAID = (  # what changes a vector and is no weight
     "patch_size",
     "use_swiglu_ffn",
 )
+SAID_OF_TEXT = (*SAID, "eos_token_id")  # where the text ends stands its vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,43 +113,11 @@ def load_hf(spec: str, name: str, device: str) -> FrozenEncoder:
 
     transform, said = read_processor(folder)
     _check_size(folder, transform, model.config, tower)
-    about = [(key, getattr(model.config, key, None)) for key in SAID]
-    return freeze(spec, model, forward, transform, f"hf {model_type} {kind} {about} {said}", device)
+    about = f"hf {model_type} {kind} {_said_of(model.config, SAID)} {said}"
+    return freeze(spec, model, forward, transform, about, device)
 
 
-@dataclass(frozen=True, slots=True)
-class HfText:
-    """A CLIP or SigLIP with its text tower: images and texts in one space.
-
-    Attributes:
-        fingerprint: Hash of all weights and of the preprocessing.
-        scale: By what a cosine is multiplied to give a logit.
-        embed: Prepared pixels, or tokens, to vectors on the device; not normalised.
-    """
-
-    fingerprint: str
-    scale: float
-    model: Any
-    tokens: Callable[[Sequence[str]], Any]
-    device: torch.device
-
-    def embed_images(self, inputs: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        """Vectors of images prepared by the encoder of the same spec, shape ``(n, p)``, of length one."""
-        pixels = torch.stack(list(inputs)).to(self.device)  # (n, 3, h, w)
-        return self._normalised(lambda: self.model.get_image_features(pixel_values=pixels))
-
-    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of texts, shape ``(t, p)``, of length one; a text longer than the tower reads is cut."""
-        tokens = self.tokens(texts).to(self.device)
-        return self._normalised(lambda: self.model.get_text_features(**tokens))
-
-    def _normalised(self, embed: Callable[[], Any]) -> NDArray[np.float32]:
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
-            vectors = embed().pooler_output.float()
-        return np.asarray(torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy(), dtype=np.float32)
-
-
-def load_hf_text(spec: str, name: str, device: str) -> HfText:
+def load_hf_text(spec: str, name: str, device: str) -> FrozenTextTower:
     """Load a CLIP or SigLIP with its text tower.
 
     Args:
@@ -169,18 +143,20 @@ def load_hf_text(spec: str, name: str, device: str) -> HfText:
     )  # SigLIP was trained on texts of full length
 
     def tokens(texts: Sequence[str]) -> Any:
-        return tokenizer(
-            list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="pt"
-        )
+        return tokenizer(texts, padding=padding, truncation=True, max_length=longest, return_tensors="pt")
 
-    model.eval().requires_grad_(False)
+    vision, text = model.config.vision_config, model.config.text_config
     transform, said = read_processor(folder)
-    _check_size(folder, transform, model.config.vision_config, TOWERS[model_type])
-    fingerprint = fingerprint_of(
-        model.state_dict(), f"hf text {model_type} {said} {type(tokenizer).__name__}"
+    _check_size(folder, transform, vision, TOWERS[model_type])
+    towers = f"{_said_of(vision, SAID)} {_said_of(text, SAID_OF_TEXT)}"
+    return freeze_text_tower(
+        model,
+        lambda images: model.get_image_features(pixel_values=images).pooler_output,
+        lambda tokens: model.get_text_features(**tokens).pooler_output,
+        tokens,
+        f"hf text {model_type} {towers} {said} {type(tokenizer).__name__} {_tokenizer_hashes(folder)}",
+        device,
     )
-    place_ = choose_device(device)
-    return HfText(fingerprint, float(model.logit_scale.exp()), model.to(place_), tokens, place_)
 
 
 def _read_tokenizer(folder: Path) -> Any:
@@ -193,11 +169,20 @@ def _read_tokenizer(folder: Path) -> Any:
                     folder, trust_remote_code=False, local_files_only=True
                 )
         except Exception as error:  # damaged files, or of another kind: whatever they lead the library to
-            reason = _reason(error)
+            reason = first_line(error)
     raise BadInput(
         f"{folder}: the text tower's tokenizer cannot be used ({reason}). Copy tokenizer.json, tokenizer_config.json and "
         "special_tokens_map.json of the model's repository there, or what it has in their place."
     )
+
+
+def _tokenizer_hashes(folder: Path) -> list[tuple[str, str]]:
+    held = [folder / name for name in TOKENIZER if (folder / name).is_file()]
+    return [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in held]
+
+
+def _said_of(config: Any, keys: Sequence[str]) -> list[tuple[str, Any]]:
+    return [(key, getattr(config, key, None)) for key in keys]
 
 
 def _find_tower(folder: Path) -> tuple[str, Tower]:
@@ -229,7 +214,12 @@ def _loaded(folder: Path, kind: str, options: dict[str, Any]) -> Any:
                 **options,
             )
     except Exception as error:  # damaged files, or of another kind: whatever their bytes lead the library to
-        raise BadInput(f"{folder} cannot be loaded as {kind}: {_reason(error)}") from None
+        raise BadInput(f"{folder} cannot be loaded as {kind}: {first_line(error)}") from None
+    if not getattr(getattr(model.config, "vision_config", model.config), "vision_use_head", True):
+        raise BadInput(
+            f"{folder}: its image tower was published without the pooling that gives the vector (vision_use_head = false). "
+            "Take a model that has it."
+        )
     if lacking := sorted(found["missing_keys"]):
         raise BadInput(
             f"{folder} lacks {len(lacking)} weights of {kind}, e.g. {lacking[0]}: config.json and weights do not belong "
@@ -250,7 +240,3 @@ def _check_size(folder: Path, transform: Callable[..., torch.Tensor], config: An
             f"{folder}: the image processor makes images of {made[0]} x {made[1]}, but the tower takes {wanted[0]} x "
             f"{wanted[1]}. preprocessor_config.json and config.json do not belong together."
         )
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

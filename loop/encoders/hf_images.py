@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import AutoImageProcessor
 from transformers.utils import logging
 
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 Transform = Callable[[Image.Image], torch.Tensor]
 PROBES = (
@@ -67,25 +67,35 @@ def read_processor(folder: Path) -> tuple[Transform, str]:
     Raises:
         BadInput: The folder's image processor cannot be used.
     """
+    pictures = [_noise(*size) for size in PROBES]
     try:
         with silent():
             processor: Any = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
                 folder, backend="pil", trust_remote_code=False, local_files_only=True
             )
-    except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
+
+        def whole_way(image: Image.Image) -> torch.Tensor:
+            pixels: torch.Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
+            return pixels
+
+        made = [whole_way(picture) for picture in pictures]
+        shapes = sorted({tuple(pixels.shape) for pixels in made})
+        said = sorted((key, value) for key, value in processor.to_dict().items() if not key.startswith("_"))
+        short_way = _short_way(processor)
+        usual = short_way is not None and all(
+            torch.equal(short_way(picture), pixels) for picture, pixels in zip(pictures, made, strict=True)
+        )
+    except Exception as error:  # fields of any kind, or none: whatever they lead the library to
         raise BadInput(
-            f"{folder}: its preprocessor_config.json cannot be used ({str(error).splitlines()[0][:200]})."
+            f"{folder}: its preprocessor_config.json cannot be used ({first_line(error)}). Copy it anew from the model's "
+            "repository; if it is whole, the model cannot be used here."
         ) from None
-
-    def whole_way(image: Image.Image) -> torch.Tensor:
-        pixels: torch.Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
-        return pixels
-
-    said = sorted((key, value) for key, value in processor.to_dict().items() if not key.startswith("_"))
-    short_way = _short_way(processor)
-    if short_way is not None and all(_agree(short_way, whole_way, size) for size in PROBES):
-        return short_way, repr(said)
-    return whole_way, repr(said)
+    if len(shapes) > 1 or len(shapes[0]) != 3:
+        raise BadInput(
+            f"{folder}: its preprocessor_config.json cannot be used: images become {' or '.join(map(str, shapes))}, and not "
+            "all of one shape (3, height, width)."
+        )
+    return short_way if short_way is not None and usual else whole_way, repr(said)
 
 
 @contextmanager
@@ -123,7 +133,5 @@ def _short_way(processor: Any) -> Steps | None:
     )
 
 
-def _agree(one: Transform, other: Transform, size: tuple[int, int]) -> bool:
-    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    image = Image.fromarray(pixels)
-    return torch.equal(one(image), other(image))
+def _noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))

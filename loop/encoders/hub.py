@@ -5,13 +5,29 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 SHIPPED = ("preprocessor_config.json", "processor_config.json")
-REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+PATTERN = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository of the hub, as it was asked for.
+
+    Attributes:
+        spec: The encoder.
+        name: ``ORG/NAME``.
+        revision: Branch, tag or commit; None = main.
+    """
+
+    spec: str
+    name: str
+    revision: str | None
 
 
 def find_folder(spec: str, name: str, also: Sequence[str] = ()) -> Path:
@@ -31,20 +47,20 @@ def find_folder(spec: str, name: str, also: Sequence[str] = ()) -> Path:
     if folder.is_dir():
         _require(spec, folder)
         return folder
-    asked = REPOSITORY.fullmatch(name)
-    if asked is None:
+    found = PATTERN.fullmatch(name)
+    if found is None:
         raise BadInput(
             f"[encoder] spec = {spec!r}: there is no folder {folder}, and it is no repository of the hub: "
             "write hf:ORG/NAME, hf:ORG/NAME@REVISION or hf:/path/to/folder."
         )
-    repository, revision = asked["name"], asked["revision"]
-    folder = _fetched(spec, repository, "config.json", revision)
+    asked = Repository(spec, found["name"], found["revision"])
+    folder = _fetched(asked, "config.json", asked.revision)
     for group in (SHIPPED, WEIGHTS):
-        _first_fetched(spec, repository, group, folder.name)
+        _first_fetched(asked, group, folder.name)
     for shard in _shards(folder):
-        _fetched(spec, repository, shard, folder.name)
+        _fetched(asked, shard, folder.name)
     for file in also:
-        _fetched_if_there(spec, repository, file, folder.name)
+        _fetched_if_there(asked, file, folder.name)
     _require(spec, folder)
     return folder
 
@@ -90,33 +106,43 @@ def _shards(folder: Path) -> list[str]:
         raise BadInput(f"{index} names no files; copy it anew from the model's repository.") from None
 
 
-def _first_fetched(spec: str, repository: str, files: Sequence[str], revision: str) -> None:
+def _first_fetched(asked: Repository, files: Sequence[str], revision: str) -> None:
     """Fetch the first of several files that the repository has; only the last one's absence is told."""
     for file in files[:-1]:
-        if _fetched_if_there(spec, repository, file, revision):
+        if _fetched_if_there(asked, file, revision):
             return
-    if not _fetched_if_there(spec, repository, files[-1], revision):
-        _fetched(spec, repository, files[0], revision)
+    if not _fetched_if_there(asked, files[-1], revision):
+        _fetched(asked, files[0], revision)
 
 
-def _fetched_if_there(spec: str, repository: str, file: str, revision: str) -> bool:
-    from huggingface_hub.errors import EntryNotFoundError
+def _fetched_if_there(asked: Repository, file: str, revision: str) -> bool:
+    """Whether a repository has a file, which then is here.
+
+    One that cannot be asked lacks it only where the cache is all there is, or has noted that it does.
+    """
+    from huggingface_hub import _CACHED_NO_EXIST, constants, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        _download(repository, file, revision)
+        _download(asked.name, file, revision)
+    except LocalEntryNotFoundError as error:
+        noted = try_to_load_from_cache(asked.name, file, constants.HF_HUB_CACHE, revision)
+        if not constants.HF_HUB_OFFLINE and noted is not _CACHED_NO_EXIST:
+            raise BadInput(_say_absent(asked, file, error)) from None
+        return False
     except EntryNotFoundError:
         return False
     except Exception as error:  # the hub's client raises a dozen kinds of its own
-        raise BadInput(_say_absent(spec, repository, file, error)) from None
+        raise BadInput(_say_absent(asked, file, error)) from None
     return True
 
 
-def _fetched(spec: str, repository: str, file: str, revision: str | None) -> Path:
+def _fetched(asked: Repository, file: str, revision: str | None) -> Path:
     """The folder in which a fetched file lies."""
     try:
-        return _download(repository, file, revision).parent
+        return _download(asked.name, file, revision).parent
     except Exception as error:  # as above
-        raise BadInput(_say_absent(spec, repository, file, error)) from None
+        raise BadInput(_say_absent(asked, file, error)) from None
 
 
 def _download(repository: str, file: str, revision: str | None) -> Path:
@@ -125,21 +151,22 @@ def _download(repository: str, file: str, revision: str | None) -> Path:
     return Path(hf_hub_download(repository, file, revision=revision, cache_dir=constants.HF_HUB_CACHE))
 
 
-def _say_absent(spec: str, repository: str, file: str, error: Exception) -> str:
+def _say_absent(asked: Repository, file: str, error: Exception) -> str:
     from huggingface_hub.errors import GatedRepoError
 
     from loop.encoders.catalogue import is_gated
 
-    page = f"https://huggingface.co/{repository}"
+    page = f"https://huggingface.co/{asked.name}"
     terms = ""
-    if isinstance(error, GatedRepoError) or is_gated(repository):
+    if isinstance(error, GatedRepoError) or is_gated(asked.name):
         terms = (
             f" It is gated: accept its terms on {page} and log in with `hf auth login` where you fetch it."
         )
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0][:160]
+    reason = first_line(error).split(". ")[0][:160]
+    revision = f" --revision {asked.revision}" if asked.revision else ""
     return (
-        f"[encoder] spec = {spec!r}: {file} of {repository} is not on this machine and cannot be fetched ({reason}).{terms} "
+        f"[encoder] spec = {asked.spec!r}: {file} of {asked.name} is not on this machine and cannot be fetched ({reason}).{terms} "
         f"To work offline, copy config.json, preprocessor_config.json and model.safetensors from {page} into one folder and "
-        f'set [encoder] spec = "hf:/path/to/folder"; or run `hf download {repository}` on a machine with a network and copy '
-        f"its cache to {cache_folder(repository)}."
+        f'set [encoder] spec = "hf:/path/to/folder"; or run `hf download {asked.name}{revision}` on a machine with a network and copy '
+        f"its cache to {cache_folder(asked.name)}; HF_HUB_OFFLINE=1 then says that the cache is whole."
     )

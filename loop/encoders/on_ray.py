@@ -12,7 +12,7 @@ from typing import Any
 
 from loop.encoders import Encoder
 from loop.encoders.embed import Embedded, Encodable, Workers, embed_here
-from loop.errors import BadInput, LoopError, Unavailable
+from loop.errors import BadInput, LoopError, Unavailable, first_line
 from loop.pictures import Picture
 
 SHARE = 8  # batches that a worker takes at a time: it decodes ahead within them
@@ -65,7 +65,7 @@ def ray_cluster(address: str, n_workers: int) -> Iterator[bool]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **room)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise Unavailable(f"No Ray cluster answers at {address}: {str(error).splitlines()[0]}") from None
+        raise Unavailable(f"No Ray cluster answers at {address}: {first_line(error)}") from None
     try:
         yield bool(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     finally:

@@ -5,29 +5,26 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import torch
-from huggingface_hub import constants
-from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from loop.encoders.frozen import (
     FrozenEncoder,
-    choose_device,
+    FrozenTextTower,
     did_you_mean,
     fill,
-    fingerprint_of,
     freeze,
+    freeze_text_tower,
     read_weights,
     split_vector,
 )
-from loop.errors import BadInput
+from loop.encoders.hub import cache_folder
+from loop.errors import BadInput, first_line
 
 CONFIG = "open_clip_config.json"
 UNUSABLE = (  # what open_clip, torch and the hub's client raise for files that are absent, damaged or of another kind
@@ -66,40 +63,7 @@ def load_open_clip(spec: str, name: str, device: str, allow_pickle: str = "") ->
     return _frozen(spec, arch, model, device, kind)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenClipText:
-    """An open_clip model with its text tower.
-
-    Attributes:
-        fingerprint: Hash of all weights, the preprocessing and the tokenizer.
-        scale: By what a cosine is multiplied to give a logit.
-        model: Both towers.
-        tokens: Texts to what the text tower reads, shape ``(t, length)``.
-        device: Where the model lies.
-    """
-
-    fingerprint: str
-    scale: float
-    model: Any
-    tokens: Callable[[list[str]], torch.Tensor]
-    device: torch.device
-
-    def embed_images(self, inputs: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        """Vectors of images prepared by the encoder of the same spec, shape ``(n, p)``, of length one."""
-        return self._embed(self.model.encode_image, torch.stack(list(inputs)))
-
-    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of texts, shape ``(t, p)``, of length one; a text longer than the tower reads is cut."""
-        return self._embed(self.model.encode_text, self.tokens(list(texts)))
-
-    def _embed(self, tower: Callable[..., torch.Tensor], inputs: torch.Tensor) -> NDArray[np.float32]:
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
-            vectors = tower(inputs.to(self.device))
-        unit = torch.nn.functional.normalize(vectors.float(), dim=-1)
-        return np.asarray(unit.cpu().numpy(), dtype=np.float32)
-
-
-def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "") -> OpenClipText:
+def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "") -> FrozenTextTower:
     """Load an open_clip model with its text tower and tokenizer.
 
     Args:
@@ -117,16 +81,25 @@ def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "
         tokens: Any = open_clip.get_tokenizer(arch)
     except UNUSABLE as error:
         raise BadInput(
-            f"The tokenizer of {spec} cannot be loaded ({_reason(error)}). To work offline, copy the tokenizer files of its "
+            f"The tokenizer of {spec} cannot be loaded ({first_line(error)}). To work offline, copy the tokenizer files of its "
             'repository beside its weights, or set [batch] cold_start = "random".'
         ) from None
-    tower: Any = model.eval().requires_grad_(False)
+    towers: Any = model
     said = "local-dir" if arch.startswith("local-dir:") else arch
-    layers = sorted({type(part).__name__ for part in tower.modules()})  # GELU or QuickGELU: equal weights
-    about = f"open_clip text {said} {_transform(tower)!r} {type(tokens).__name__} {' '.join(layers)}"
-    place = choose_device(device)
-    fingerprint = fingerprint_of(tower.state_dict(), about)
-    return OpenClipText(fingerprint, float(tower.logit_scale.exp()), tower.to(place), tokens, place)
+    made = open_clip.get_model_config(arch)  # heads and the like, which are no weights
+    about = f"open_clip text {said} {made} {_transform(towers)!r} {_say_tokenizer(tokens)}"
+    return freeze_text_tower(towers, towers.encode_image, towers.encode_text, tokens, about, device)
+
+
+def _say_tokenizer(tokens: Any) -> str:
+    """What a tokenizer does: its kind, vocabulary and rules."""
+    held = getattr(tokens, "tokenizer", tokens)  # one of transformers, or open_clip's own
+    if (backend := getattr(held, "backend_tokenizer", None)) is not None:
+        rules = backend.to_str()
+    else:
+        rules = sorted((held.encoder if held is tokens else held.get_vocab()).items())
+    marks = [getattr(held, key, None) for key in ("special_tokens_map", "padding_side", "truncation_side")]
+    return f"{type(tokens).__name__} {type(held).__name__} {marks} {rules}"
 
 
 def _load(spec: str, name: str, part: str, allow_pickle: str) -> tuple[str, torch.nn.Module]:
@@ -152,7 +125,7 @@ def _load(spec: str, name: str, part: str, allow_pickle: str) -> tuple[str, torc
     try:
         model = open_clip.create_model(arch, pretrained_text=False, force_preprocess_cfg=preprocessing)
     except (ImportError, RuntimeError) as error:  # a text tower of transformers, which is not installed
-        raise BadInput(f"open_clip cannot build {arch}: {_reason(error)}") from None
+        raise BadInput(f"open_clip cannot build {arch}: {first_line(error)}") from None
     fill(model, held, path, part)
     return arch, model
 
@@ -165,7 +138,7 @@ def _created(arch: str, tag: str | None) -> torch.nn.Module:
             arch, tag, force_quick_gelu=quick_gelu, pretrained_text=False, require_pretrained=True
         )
     except UNUSABLE as error:
-        asked = f"open_clip:{arch}{f'@{tag}' if tag else ''} cannot be loaded ({_reason(error)})."
+        asked = f"open_clip:{arch}{f'@{tag}' if tag else ''} cannot be loaded ({first_line(error)})."
         if arch.startswith("local-dir:"):
             raise BadInput(
                 f"{asked} The folder must hold {CONFIG} and open_clip_model.safetensors."
@@ -208,11 +181,6 @@ def _read_preprocessing(arch: str, tags: Sequence[str], path: Path) -> dict[str,
     return known[0] if known else {}
 
 
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
-
-
 def _place(arch: str, tag: str | None) -> str:
     """Where the hub's client, or open_clip itself, looks for weights on this machine."""
     if tag is None:
@@ -222,7 +190,7 @@ def _place(arch: str, tag: str | None) -> str:
         repository = os.path.dirname(about.get("hf_hub", ""))
         if not repository:
             return str(Path("~/.cache/clip").expanduser() / os.path.basename(about.get("url", "")))
-    return str(Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}")
+    return str(cache_folder(repository))
 
 
 def _frozen(spec: str, arch: str, model: torch.nn.Module, device: str, kind: str) -> FrozenEncoder:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from timm.data import create_transform, resolve_data_config  # type: ignore[attr-defined]
 
 from loop.encoders import mae
 from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 PACKAGED = {
     "tf_efficientnet_lite0": 224,
@@ -69,34 +70,42 @@ def load_timm(spec: str, name: str, device: str, allow_pickle: str = "") -> Froz
         if mae.is_mae(weights):
             transform, said = mae.make_transform(mae.size_of(model))
             return freeze(spec, model, model, transform, f"timm {plain} mae {said}", device)
-        config = resolve_data_config(_asked(size), _read_beside(source), model)  # type: ignore[no-untyped-call]
+        config, transform = _prepared(_asked(size), model, source)
     elif not own:
         raise BadInput(
             f"timm has no weights for {plain}. Give a checkpoint: timm:{plain}@/path/to/model.safetensors."
         )
     else:
-        try:
-            model = _created(spec, arch, size, pretrained=True)
-        except BadInput:
-            raise
-        except Exception as error:  # the hub's client raises a dozen kinds of its own
-            held = timm.get_pretrained_cfg(arch)
-            raise BadInput(
-                f"The weights of timm:{arch} are not on this machine and cannot be fetched ({str(error).splitlines()[0][:160]}). "
-                f"To work offline, copy model.safetensors of {held.hf_hub_id if held else arch} here and set "
-                f'[encoder] spec = "timm:{arch}@/path/to/model.safetensors".'
-            ) from None
-        config = resolve_data_config(_asked(size), model=model)  # type: ignore[no-untyped-call]
-    transform = create_transform(**config, is_training=False)
+        model = _fetched(spec, arch, size)
+        config, transform = _prepared(_asked(size), model)
     return freeze(spec, model, model, transform, f"timm {plain} {sorted(config.items())}", device)
+
+
+def _fetched(spec: str, arch: str, size: int | None) -> torch.nn.Module:
+    """A model with the weights that timm has for it; HF_HUB_OFFLINE keeps it from the network wherever they lie."""
+    held: Any = timm.get_pretrained_cfg(arch)
+    file = "model.safetensors" if held.hf_hub_id else str(held.url).rsplit("/", 1)[-1]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / file  # of what lies on no hub
+    try:
+        if constants.HF_HUB_OFFLINE and not held.hf_hub_id and not cached.is_file():
+            raise OSError("HF_HUB_OFFLINE is set")
+        return _created(spec, arch, size, pretrained=True)
+    except BadInput:
+        raise
+    except Exception as error:  # the hub's client raises a dozen kinds of its own
+        source = f"{file} of {held.hf_hub_id}" if held.hf_hub_id else held.url
+        raise BadInput(
+            f"The weights of timm:{arch} are not on this machine and cannot be fetched ({first_line(error, 160)}). "
+            f'To work offline, copy {source} here and set [encoder] spec = "timm:{arch}@/path/to/{file}".'
+        ) from None
 
 
 def _split_size(spec: str, name: str) -> tuple[str, int | None]:
     """The name without ``?size=PIXELS``, and the size."""
     plain, mark, asked = name.rpartition("?")
-    if not mark:
+    if not mark or "/" in asked:  # a folder may be named so
         return name, None
-    found = re.fullmatch(r"size=(\d{1,4})", asked)
+    found = re.fullmatch(r"size=([1-9]\d{0,3})", asked)
     if found is None:
         raise BadInput(
             f"[encoder] spec = {spec!r}: behind ? stands size=PIXELS, e.g. ?size=512, and not {asked!r}."
@@ -126,6 +135,25 @@ def _created(spec: str, arch: str, size: int | None, pretrained: bool) -> torch.
             f"[encoder] spec = {spec!r}: {size} pixels are no whole number of {patch}-pixel patches."
         )
     return model
+
+
+def _prepared(
+    asked: dict[str, Any], model: torch.nn.Module, checkpoint: Path | None = None
+) -> tuple[dict[str, Any], Any]:
+    """The preprocessing, as timm says it and as a function."""
+    told = None if checkpoint is None else _read_beside(checkpoint)
+    try:
+        config = resolve_data_config(asked, told, model)  # type: ignore[no-untyped-call]
+        transform = create_transform(**config, is_training=False)
+        transform(Image.new("RGB", (64, 64)))
+    except Exception as error:  # values of any kind: whatever they lead timm to
+        if checkpoint is None or told is None:
+            raise
+        raise BadInput(
+            f"{checkpoint.with_name(CONFIG)}: no preprocessing can be made of its `pretrained_cfg` ({first_line(error)}). "
+            "Take it away, or copy the right one there."
+        ) from None
+    return config, transform
 
 
 def _read_beside(checkpoint: Path) -> dict[str, Any] | None:

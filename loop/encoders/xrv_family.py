@@ -16,7 +16,7 @@ from PIL import Image
 
 from loop.encoders.catalogue import XRV_FOLDER
 from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
-from loop.errors import BadInput
+from loop.errors import BadInput, first_line
 
 KINDS = ("densenet121-", "resnet50-")
 
@@ -101,12 +101,16 @@ def _own_file(xrv: Any, name: str, url: str, allow_pickle: str) -> Path:
         )
     if constants.HF_HUB_OFFLINE:
         raise BadInput(f"{absent} Nothing is fetched, because HF_HUB_OFFLINE is set.")
+    whole = path.with_name(f".{path.name}.{os.getpid()}")  # older versions of the library write in place
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(sys.stderr):
-            xrv.utils.download(url, os.fspath(path))
+            xrv.utils.download(url, os.fspath(whole))
+        whole.replace(path)
     except OSError as error:  # requests' errors are OSErrors
-        raise BadInput(f"{absent} They cannot be fetched ({str(error)[:160]}).") from None
+        raise BadInput(f"{absent} They cannot be fetched ({first_line(error, 160)}).") from None
+    finally:
+        whole.unlink(missing_ok=True)
     return path
 
 

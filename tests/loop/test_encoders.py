@@ -292,6 +292,26 @@ def test_timm_weights_that_are_not_here_say_what_to_put_where(offline: Path) -> 
     assert "timm:resnet18.a1_in1k@" in said
 
 
+def test_timm_weights_that_lie_on_no_hub_are_not_fetched_offline(
+    offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """timm itself heeds HF_HUB_OFFLINE only where the weights lie on the hub."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    asked: list[str] = []
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, *_, **__: asked.append(url))
+    said = refusal("timm:gcvit_xxtiny.in1k")
+    url = timm.get_pretrained_cfg("gcvit_xxtiny.in1k").url
+    assert asked == []
+    assert "HF_HUB_OFFLINE is set" in said
+    assert f"copy {url} here" in said
+    assert f"timm:gcvit_xxtiny.in1k@/path/to/{Path(url).name}" in said
+    model = timm.create_model("gcvit_xxtiny", pretrained=False)
+    kept = tmp_path / "torch" / "hub" / "checkpoints" / Path(url).name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), kept)
+    assert load_encoder("timm:gcvit_xxtiny.in1k", "cpu").dim == model.num_features  # what is here is read
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> list[Item]:
     """Twenty pictures."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from loop.encoders import load_encoder
-from loop.encoders.hf_family import load_hf_text
+from loop.encoders.hf_family import TOKENIZER, load_hf_text
 from loop.errors import BadInput
 
 SIDE = 32
@@ -371,7 +372,11 @@ def test_a_repository_and_a_revision_are_read_from_the_cache(tmp_path: Path, off
     tagged = load_encoder("hf:microsoft/rad-dino@v2", "cpu")
     assert load_encoder(f"hf:microsoft/rad-dino@{'1' * 40}", "cpu").fingerprint == tagged.fingerprint
     assert tagged.fingerprint != main.fingerprint == load_encoder("hf:microsoft/rad-dino", "cpu").fingerprint
-    assert "1234 of" not in refusal("hf:microsoft/rad-dino@1234")
+    assert "`hf download microsoft/rad-dino --revision v3`" in refusal("hf:microsoft/rad-dino@v3")
+    (offline / "models--microsoft--rad-dino" / "snapshots" / ("1" * 40) / "model.safetensors").unlink()
+    said = refusal("hf:microsoft/rad-dino@v2")  # the name that was asked for, which the cache then knows
+    assert "model.safetensors of" in said
+    assert "--revision v2`" in said
 
 
 def test_weights_in_several_files_and_in_a_torch_file_are_read(tmp_path: Path, offline: Path) -> None:
@@ -425,7 +430,7 @@ def test_a_repository_that_is_not_here_says_what_goes_where(offline: Path) -> No
     said = refusal("hf:microsoft/rad-dino")
     assert "config.json of microsoft/rad-dino is not on this machine" in said
     assert "config.json, preprocessor_config.json and model.safetensors" in said
-    assert "hf download microsoft/rad-dino" in said
+    assert "`hf download microsoft/rad-dino`" in said
     assert str(offline / "models--microsoft--rad-dino") in said
     assert "gated" not in said
 
@@ -471,6 +476,32 @@ def test_whatever_stops_a_download_is_said_without_a_traceback(
     )
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "vocab.json"])
+def test_a_network_that_fails_does_not_mean_that_the_repository_lacks_a_file(
+    tmp_path: Path, offline: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """Other weights, or another tokenizer, would be taken in its place."""
+    model = publish(tmp_path / "r", "xray-clip")
+    write_tokenizer(tmp_path / "r", 12)
+    torch.save(model.state_dict(), tmp_path / "r" / "pytorch_model.bin")
+    (tmp_path / "r" / file).unlink(missing_ok=True)
+    cache(offline, tmp_path / "r", "org/name")
+    assert load_hf_text("hf:org/name", "org/name", "cpu").scale > 0  # offline, the cache is all there is
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    fetch = partial(huggingface_hub.hf_hub_download, local_files_only=True)  # fails as without a connection
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    with pytest.raises(
+        BadInput, match=f"{file} of org/name is not on this machine and cannot be fetched"
+    ) as told:
+        load_hf_text("hf:org/name", "org/name", "cpu")
+    assert "HF_HUB_OFFLINE=1" in str(told.value)
+    for absent in (file, *TOKENIZER, "model.safetensors.index.json"):  # as the client notes a 404
+        noted = offline / "models--org--name" / ".no_exist" / ("0" * 40) / absent
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        noted.touch()
+    assert load_hf_text("hf:org/name", "org/name", "cpu").scale > 0
+
+
 def test_what_is_no_tower_is_refused(tmp_path: Path) -> None:
     publish(tmp_path / "r", "rad-dino")
     config = tmp_path / "r" / "config.json"
@@ -499,11 +530,45 @@ def test_missing_weights_are_not_filled_at_random(tmp_path: Path) -> None:
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     publish(tmp_path / "r", "xray-clip")
     (tmp_path / "r" / "preprocessor_config.json").write_text('{"image_processor_type": "Nothing"}')
-    load_or_refuse(f"hf:{tmp_path / 'r'}")
+    assert "preprocessor_config.json cannot be used" in refusal(f"hf:{tmp_path / 'r'}")
     (tmp_path / "r" / "preprocessor_config.json").write_text("{")
     assert "preprocessor_config.json cannot be used" in refusal(f"hf:{tmp_path / 'r'}")
     (tmp_path / "r" / "model.safetensors").write_bytes(b"no weights")
     assert "cannot be loaded as CLIPVisionModel" in refusal(f"hf:{tmp_path / 'r'}")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_mean": [0.5]},
+        {"image_std": "x"},
+        {"resample": "bicubic"},
+        {"resample": 99},
+        {"rescale_factor": "x"},
+        {"do_center_crop": True, "crop_size": None},
+        {"size": {"shortest_edge": 0}},
+        {"size": None},
+        {"image_processor_type": "Pix2StructImageProcessor"},
+        {"image_processor_type": "VivitImageProcessor"},
+        {"image_processor_type": "LlavaNextImageProcessor"},  # several crops of one image
+        {"image_processor_type": "SegformerImageProcessor"},  # as wide as the image is
+        None,
+    ],
+)
+def test_a_processor_that_cannot_be_used_is_refused(tmp_path: Path, changes: dict[str, Any] | None) -> None:
+    publish(tmp_path / "r", "rad-dino")
+    told = [] if changes is None else PUBLISHED["rad-dino"].processor | changes
+    (tmp_path / "r" / "preprocessor_config.json").write_text(json.dumps(told))
+    assert f"{tmp_path / 'r'}: its preprocessor_config.json cannot be used" in refusal(f"hf:{tmp_path / 'r'}")
+
+
+def test_a_tower_without_the_pooling_that_gives_its_vector_is_refused(tmp_path: Path) -> None:
+    publish(tmp_path / "r", "xray-siglip")
+    write_tokenizer(tmp_path / "r", 12)
+    rewrite(tmp_path / "r" / "config.json", vision_config__vision_use_head=False)
+    assert "vision_use_head = false" in refusal(f"hf:{tmp_path / 'r'}")
+    with pytest.raises(BadInput, match="vision_use_head = false"):
+        load_hf_text("hf:r", str(tmp_path / "r"), "cpu")
 
 
 def test_a_processor_for_another_size_than_the_towers_is_refused(tmp_path: Path) -> None:
@@ -514,11 +579,13 @@ def test_a_processor_for_another_size_than_the_towers_is_refused(tmp_path: Path)
     assert "makes images of 24 x 24, but the tower takes 32 x 32" in refusal(f"hf:{tmp_path / 'r'}")
 
 
-def write_tokenizer(folder: Path, longest: int) -> None:
+WORDS = ["[PAD]", "[BOS]", "[EOS]", "[UNK]", "no", "pneumothorax", "effusion", "there", "is"]
+
+
+def write_tokenizer(folder: Path, longest: int, words: Sequence[str] = WORDS) -> None:
     """A tokenizer of a few words, as the files of a repository."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    words = ["[PAD]", "[BOS]", "[EOS]", "[UNK]", "no", "pneumothorax", "effusion", "there", "is"]
     built = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     built.pre_tokenizer = pre_tokenizers.Whitespace()
     built.post_processor = processors.TemplateProcessing(
@@ -564,6 +631,66 @@ def test_images_and_texts_lie_in_one_space(tmp_path: Path, name: str) -> None:
     # SigLIP was trained on texts of full length: a short one must be padded to it.
     alone = tower.embed_text(TEXTS[:1])
     np.testing.assert_allclose(alone[0], texts[0], rtol=1e-4, atol=1e-5)
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    """Change keys of a JSON file; ``a__b`` is b of a."""
+    told = json.loads(path.read_text())
+    for name, value in changes.items():
+        *parts, key = name.split("__")
+        held = told
+        for part in parts:
+            held = held[part]
+        held[key] = value
+    path.write_text(json.dumps(told))
+
+
+def test_the_fingerprint_of_both_towers_knows_all_that_changes_a_vector_of_either(tmp_path: Path) -> None:
+    """It names the store of the embeddings that texts score: a stale one would be scored by other texts."""
+    publish(tmp_path / "a", "xray-clip")
+    write_tokenizer(tmp_path / "a", 12)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+
+    def fingerprint(folder: Path) -> str:
+        return load_hf_text(f"hf:{folder}", str(folder), "cpu").fingerprint
+
+    prints = [fingerprint(tmp_path / "a")]
+    assert fingerprint(tmp_path / "b") == prints[0]  # where the folder lies changes no vector
+    config, processor = tmp_path / "b" / "config.json", tmp_path / "b" / "preprocessor_config.json"
+    for tower in ("vision_config", "text_config"):
+        for key, value in (("num_attention_heads", 4), ("hidden_act", "gelu"), ("layer_norm_eps", 1e-3)):
+            rewrite(config, **{f"{tower}__{key}": value})
+            prints.append(fingerprint(tmp_path / "b"))
+    rewrite(config, text_config__eos_token_id=5)
+    prints.append(fingerprint(tmp_path / "b"))
+    rewrite(processor, image_mean=[0.4] * 3)
+    prints.append(fingerprint(tmp_path / "b"))
+    write_tokenizer(tmp_path / "b", 12, [*WORDS[:4], *reversed(WORDS[4:])])
+    prints.append(fingerprint(tmp_path / "b"))
+    assert len(set(prints)) == len(prints)
+
+
+@pytest.mark.parametrize("name", ["xray-clip", "xray-siglip"])
+def test_images_and_texts_pass_a_cpu_in_parts_and_come_out_whole_and_in_order(
+    tmp_path: Path, name: str
+) -> None:
+    publish(tmp_path / name, name)
+    write_tokenizer(tmp_path / name, 12)
+    tower = load_hf_text(f"hf:{name}", str(tmp_path / name), "cpu")
+    encoder = load_encoder(f"hf:{tmp_path / name}", "cpu")
+    inputs, texts = [encoder.preprocess(picture) for picture in PICTURES * 3], TEXTS * 3
+    sizes: list[int] = []
+
+    def counted(forward: Callable[[Any], torch.Tensor]) -> Callable[[Any], torch.Tensor]:
+        return lambda part: (sizes.append(len(part)), forward(part))[1]  # type: ignore[func-returns-value]
+
+    watched = replace(tower, forward=counted(tower.forward), read=counted(tower.read))
+    with torch.inference_mode():
+        whole = tower.forward(torch.stack(inputs)), tower.read(texts)
+    for found, expected in zip((watched.embed_images(inputs), watched.embed_text(texts)), whole, strict=True):
+        unit = torch.nn.functional.normalize(expected, dim=-1).numpy()
+        np.testing.assert_allclose(found, unit, rtol=1e-4, atol=1e-5)
+    assert sizes == [4, 4, 1, 4, 4, 1]
 
 
 def test_a_text_tower_that_is_not_there_is_refused(tmp_path: Path) -> None:

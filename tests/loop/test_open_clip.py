@@ -13,12 +13,15 @@ import open_clip.factory
 import open_clip.pretrained
 import pytest
 import torch
+import transformers
 from encoder_refusals import Trap, refusal
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, models
 
 from loop.encoders import load_encoder
+from loop.encoders.text import load_text_tower
 
 TINY: dict[str, Any] = {
     "embed_dim": 16,
@@ -227,6 +230,12 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+def test_a_mark_in_the_name_of_a_folder_is_no_request(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "run #3" / "w.safetensors", make_model())
+    assert embed(f"open_clip:tiny@{path}").shape == (2, 16)
+    assert embed(f"open_clip:tiny@{path}#pooled").shape == (2, 64)
+
+
 def test_the_pooled_vector_is_what_the_projection_is_given(tmp_path: Path) -> None:
     model = make_model()
     spec = f"open_clip:tiny@{write_weights(tmp_path / 'w.safetensors', model)}"
@@ -237,3 +246,31 @@ def test_the_pooled_vector_is_what_the_projection_is_given(tmp_path: Path) -> No
     prints = {load_encoder(f"{spec}{kind}", "cpu").fingerprint for kind in ("", "#projected", "#pooled")}
     assert len(prints) == 2
     assert "it has #projected, #pooled" in refusal(f"{spec}#mean")
+
+
+def test_the_fingerprint_of_both_towers_knows_heads_and_tokenizer_but_not_the_folder(tmp_path: Path) -> None:
+    """None of them is a weight, and each changes vectors."""
+    for name in ("a", "b"):
+        write_repository(tmp_path / name, make_model(), HALVES)
+    told = json.loads((tmp_path / "b" / "open_clip_config.json").read_text())
+
+    def fingerprint(folder: str) -> str:
+        return load_text_tower(f"open_clip:local-dir:{tmp_path / folder}", "cpu").fingerprint
+
+    def rewrite(part: str, **changes: Any) -> None:
+        told["model_cfg"][part] |= changes
+        (tmp_path / "b" / "open_clip_config.json").write_text(json.dumps(told))
+
+    prints = [fingerprint("a")]
+    assert fingerprint("b") == prints[0]
+    rewrite("vision_cfg", head_width=32)
+    prints.append(fingerprint("b"))
+    rewrite("text_cfg", heads=4)
+    prints.append(fingerprint("b"))
+    rewrite("text_cfg", hf_tokenizer_name="any")  # read from the folder
+    for words in (["[PAD]", "[UNK]", "no", "effusion"], ["[PAD]", "[UNK]", "effusion", "no"]):
+        built = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+        made = transformers.PreTrainedTokenizerFast(tokenizer_object=built, pad_token="[PAD]")
+        made.save_pretrained(tmp_path / "b")
+        prints.append(fingerprint("b"))
+    assert len(set(prints)) == len(prints)

@@ -117,12 +117,27 @@ def test_a_size_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = write_mae(tmp_path / "mae.pth", make_vit())
     assert "300 pixels are no whole number of 16-pixel patches" in refusal(f"timm:{ARCH}@{path}?size=300")
     assert "?size=512" in refusal(f"timm:{ARCH}@{path}?pixels=512")
-    assert "behind ? stands size=PIXELS" in refusal(f"timm:{ARCH}@{path}?size=")
+    for size in ("", "0", "0224", "-1", "99999"):
+        assert "behind ? stands size=PIXELS" in refusal(f"timm:{ARCH}@{path}?size={size}")
     large = write_mae(tmp_path / "large.pth", make_vit(320))
     said = refusal(f"timm:{ARCH}@{large}")
     assert "pos_embed in shape (1, 401, 192)" in said
     assert embed(f"timm:{ARCH}@{large}?size=320").shape == (2, 192)
     assert "another architecture" in refusal(f"timm:resnet18@{path}?size=320")
+
+
+def test_a_size_that_only_the_forward_pass_refuses_is_refused(tmp_path: Path) -> None:
+    model = timm.create_model("test_maxvit", pretrained=False, num_classes=0, img_size=250)
+    save_file({n: t.contiguous() for n, t in model.state_dict().items()}, tmp_path / "m.safetensors")
+    said = refusal(f"timm:test_maxvit@{tmp_path}/m.safetensors?size=250")
+    assert "does not take images of 250 x 250 pixels" in said
+
+
+def test_a_question_mark_in_the_name_of_a_folder_asks_for_no_size(tmp_path: Path) -> None:
+    (tmp_path / "best?").mkdir()
+    path = write_mae(tmp_path / "best?" / "mae.pth", make_vit())
+    assert load_encoder(f"timm:{ARCH}@{path}", "cpu").preprocess(PICTURES[0]).shape == (3, 224, 224)
+    assert load_encoder(f"timm:{ARCH}@{path}?size=320", "cpu").preprocess(PICTURES[0]).shape == (3, 320, 320)
 
 
 def test_any_model_takes_the_size_that_is_asked_for(tmp_path: Path) -> None:
@@ -167,6 +182,9 @@ def test_a_checkpoint_is_prepared_as_the_file_beside_it_says(tmp_path: Path) -> 
     )(PICTURES[0].convert("RGB"))
     torch.testing.assert_close(encoder.preprocess(PICTURES[0]), expected)
     assert encoder.fingerprint != plain.fingerprint
+    for damage in ({"mean": "x"}, {"mean": [0.5] * 4}, {"std": None, "crop_pct": "x"}):
+        (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": shipped | damage}))
+        assert "no preprocessing can be made of its `pretrained_cfg`" in refusal(spec)
     (tmp_path / "config.json").write_text("{}")
     assert "holds no `pretrained_cfg`" in refusal(spec)
 

@@ -24,6 +24,7 @@ from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize
 from loop.encoders import load_encoder
 from loop.encoders.catalogue import XRV_FOLDER
 from loop.encoders.xrv_family import _library
+from loop.errors import BadInput
 
 xrv = _library()
 PICTURES = [
@@ -120,6 +121,12 @@ def test_only_what_is_allowed_by_name_is_executed(tmp_path: Path) -> None:
     assert (tmp_path / "sprung").exists()
     (tmp_path / "c.pt").write_bytes(b"no pickle at all")
     assert "cannot be unpickled" in refusal(f"chexzero:{tmp_path}/c.pt", allow_pickle="c.pt")
+    (tmp_path / "empty.pt").touch()  # torch says nothing of it
+    for allowed, told in (
+        ("", "holds no plain weights (EOFError"),
+        ("empty.pt", "cannot be unpickled: Ran out of"),
+    ):
+        assert told in refusal(f"chexzero:{tmp_path}/empty.pt", allow_pickle=allowed)
 
 
 def test_weights_that_are_not_here_say_what_goes_where(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +179,23 @@ def test_weights_are_fetched_once_into_the_librarys_own_folder(
     assert load_encoder(f"torchxrayvision:{RESIDUAL}", "cpu").fingerprint == first.fingerprint
     assert (home / "x-state.pt").is_file()
     assert capsys.readouterr().out == ""  # --json stays JSON
+
+
+@pytest.mark.parametrize("broken", [ConnectionError("reset"), KeyboardInterrupt()])
+def test_a_download_that_broke_off_leaves_nothing_that_looks_like_weights(
+    home: Path, monkeypatch: pytest.MonkeyPatch, broken: BaseException
+) -> None:
+    """As by the library's versions that write in place."""
+
+    def break_off(_url: str, filename: str) -> None:
+        Path(filename).write_bytes(b"half of it")
+        raise broken
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(xrv.utils, "download", break_off)
+    with pytest.raises(BadInput if isinstance(broken, OSError) else KeyboardInterrupt):
+        load_encoder(f"torchxrayvision:{RESIDUAL}", "cpu")
+    assert list(home.iterdir()) == []
 
 
 def test_a_model_that_does_not_exist_or_a_library_that_is_not_installed_is_said(
@@ -249,6 +273,9 @@ def test_a_checkpoint_that_is_no_chexzero_is_refused(tmp_path: Path) -> None:
     held = tiny_clip().state_dict()
     torch.save({name: held[name] for name in held if name != "visual.proj"}, tmp_path / "a.pt")
     assert "lacks visual.proj" in refusal(f"chexzero:{tmp_path}/a.pt")
+    for key in ("ln_final.weight", "visual.conv1.weight"):  # no whole number of heads of 64; no width at all
+        torch.save(held | {key: torch.zeros(32 if key == "ln_final.weight" else ())}, tmp_path / "d.pt")
+        assert "no CLIP has the measures of its weights" in refusal(f"chexzero:{tmp_path}/d.pt")
     del held["visual.transformer.resblocks.1.mlp.c_fc.weight"]
     torch.save(held, tmp_path / "b.pt")
     assert "lacks 1 weights of the model" in refusal(f"chexzero:{tmp_path}/b.pt")
