@@ -4,10 +4,10 @@
     python benchmarks/bench_encode.py images.zip --images 512 timm:tf_efficientnet_lite0 timm:resnet50@random
 
 "Encoding" is all that `loop encode` does after hashing: decode, resize, embed, commit to the store with syncs. "Bare" is the
-forward pass alone, on one batch that was prepared beforehand, at the size in which encoding passes it. The two take turns; the table has the median of the rounds
-and of their ratios, so that what else the machine does falls on both. The ratio of processor time counts what decoding
-costs even where it runs beside the model. NAME@random has random weights. Each model runs in a process of its own, so that
-peak memory is its own.
+forward pass alone, on one batch that was prepared beforehand, at the size in which encoding passes it. The two take turns; the
+table has the median of the rounds and of their ratios, so that what else the machine does falls on both. Of int8: models the
+bare pass is the float model's. The ratio of processor time counts what decoding costs even where it runs beside the model.
+NAME@random has random weights. Each model runs in a process of its own, so that peak memory is its own.
 """
 
 from __future__ import annotations
@@ -67,16 +67,17 @@ def one(asked: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         encoders = load_on_devices(with_random_weights(spec, Path(folder)), asked.devices)
         encoder = encoders[0]
+        floats = encoder.model if spec.startswith("int8:") else encoder
         pictures, _ = hash_pictures(find_pictures(asked.source)[: asked.images], lambda done, of: None)
         inputs = [encoder.preprocess(open_image(p.path)) for p in pictures[: asked.batch]]
-        batch = torch.stack(inputs).to(encoder.device)  # (batch, 3, h, w)
+        batch = torch.stack(inputs).to(floats.device)  # (batch, 3, h, w)
         n_batches = -(-len(pictures) // asked.batch)
         apart = ThreadPoolExecutor(1)  # as encoding computes: memory is dearer to allocate in the main thread
-        apart.submit(bare, encoder, batch, 1).result()
+        apart.submit(bare, floats, batch, 1).result()
         bare_s, encoding_s, cpu_ratios = [], [], []
         for number in range(asked.rounds):
             store = open_store(Path(folder) / str(number), encoder)
-            before, bare_total_s = time.process_time(), apart.submit(bare, encoder, batch, n_batches).result()
+            before, bare_total_s = time.process_time(), apart.submit(bare, floats, batch, n_batches).result()
             bare_s.append(bare_total_s / (n_batches * len(batch)))
             between, started = time.process_time(), time.perf_counter()
             report = encode_items(pictures, encoder, store, asked.batch, workers=here(encoders))
@@ -112,6 +113,8 @@ def bare(encoder, batch, n: int) -> float:  # type: ignore[no-untyped-def]
 
 def with_random_weights(spec: str, folder: Path) -> str:
     """`timm:NAME@random` as a checkpoint of that architecture with random weights; other specs as they are."""
+    if spec.startswith("int8:"):
+        return f"int8:{with_random_weights(spec.removeprefix('int8:'), folder)}"
     if not spec.startswith("timm:") or not spec.endswith("@random"):
         return spec
     import timm

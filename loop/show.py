@@ -106,6 +106,8 @@ def show_start(begun: Started) -> None:
     out.print(
         f"  embeddings: {begun.encoder}, {begun.encoded:,} new, {begun.images - begun.encoded:,} already there"
     )
+    if begun.nearness is not None:
+        out.print(Text(f"  {begun.nearness}"))
     out.print(f"  Label Studio: project {begun.project_id} at {begun.url}, {begun.imported:,} tasks imported")
     for line in begun.problems[:10]:
         out.print(Text(f"  left out: {line}", style="yellow"))

@@ -28,6 +28,8 @@ def show_tabled(told: Tabled) -> None:
             f"{told.encoded:,} encoded now."
         )
     )
+    if told.nearness is not None:
+        out.print(Text(str(told.nearness)))
 
 
 def show_stores(held: Stores) -> None:

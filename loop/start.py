@@ -23,7 +23,8 @@ from loop.controller import Loop, ask_first_batch, project_pool
 from loop.encoders import Encoder
 from loop.encoders.devices import load_on_devices
 from loop.encoders.embed import here
-from loop.encoders.encode import encode_items
+from loop.encoders.encode import EncodeReport, encode_items
+from loop.encoders.int8 import Nearness
 from loop.encoders.reducing import named, reducing
 from loop.errors import BadInput, Unavailable
 from loop.features import FeatureStore
@@ -58,6 +59,7 @@ class Started:
         encoded: Embeddings made now; the others were there.
         imported: Tasks made in Label Studio now; the others were there.
         problems: Images that could not be used, each with its reason.
+        nearness: Of an int8 model that encoded now, how near it is to float.
         report: The first batch.
     """
 
@@ -73,6 +75,7 @@ class Started:
     project_id: int
     imported: int
     problems: tuple[str, ...]
+    nearness: Nearness | None
     report: StepReport
 
     def to_json(self) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
         )
         tower = find_tower(settings, state)
         encoders = reducing(loaded, ReducedImages.inside(settings.folder, settings.images.side))
-        items, n_encoded, problems = _take_in(settings, state, encoders, shows)
+        items, encoded, problems = _take_in(settings, state, encoders, shows)
         interface, project_id = _enter(settings, state, studio)
         n_imported, unclear = _import(settings, state, studio, project_id, interface, items, shows)
         state.add_problems(unclear, utc_now())
@@ -123,11 +126,12 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
             active=streams.count("active"),
             spare=streams.count("spare"),
             encoder=encoders[0].spec,
-            encoded=n_encoded,
+            encoded=encoded.encoded,
             url=studio.url,
             project_id=project_id,
             imported=n_imported,
             problems=tuple(f"{path}: {reason}" for path, reason in [*problems, *unclear]),
+            nearness=encoded.nearness,
             report=report,
         )
 
@@ -199,7 +203,7 @@ def utc_now() -> datetime:
 
 def _take_in(
     settings: Settings, state: State, encoders: Sequence[Encoder], shows: Shows
-) -> tuple[list[Item], int, list[tuple[str, str]]]:
+) -> tuple[list[Item], EncodeReport, list[tuple[str, str]]]:
     """Find, hash and encode the images, then split what could be encoded into streams, by patient."""
     found = find_images(
         settings.images_source, settings.images.patient, ensure_patient_key(settings.folder / "patient.key")
@@ -229,7 +233,7 @@ def _take_in(
     items = _split(settings, state.items(), usable)
     state.add_items(items)
     state.add_problems(problems, utc_now())
-    return state.items(), report.encoded, problems
+    return state.items(), report, problems
 
 
 def _check_share(items: Sequence[Item], store: FeatureStore, spec: str) -> None:

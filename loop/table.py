@@ -14,6 +14,7 @@ from loop.commits import whole
 from loop.encoders import Encoder
 from loop.encoders.embed import Workers
 from loop.encoders.encode import encode_items
+from loop.encoders.int8 import Nearness
 from loop.errors import BadInput
 from loop.features import FeatureStore
 from loop.pictures import Picture, hash_pictures
@@ -37,6 +38,7 @@ class Tabled:
         rows: Of these, in the table.
         encoded: Embeddings made now; the others were there.
         problems: Images that are not in the table, each with its reason.
+        nearness: Of an int8 model that encoded now, how near it is to float.
     """
 
     out: str
@@ -48,6 +50,7 @@ class Tabled:
     rows: int
     encoded: int
     problems: tuple[str, ...]
+    nearness: Nearness | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON-ready values."""
@@ -112,6 +115,7 @@ def encode_table(
         rows=len(kept),
         encoded=report.encoded,
         problems=tuple(f"{path}: {reason}" for path, reason in problems),
+        nearness=report.nearness,
     )
 
 

@@ -19,6 +19,7 @@ EXAMPLES = {
     "torchxrayvision": "torchxrayvision:densenet121-res224-all, torchxrayvision:NAME@FILE",
     "chexzero": "chexzero:CHECKPOINT",
     "features": "features:TABLE.npz",
+    "int8": "int8:hf:microsoft/rad-dino, int8:SPEC",
 }
 
 
@@ -93,6 +94,10 @@ def load_encoder(spec: str, device: str = "auto", allow_pickle: str = "") -> Enc
             from loop.encoders.table import open_table
 
             return open_table(spec, name)
+        case "int8":
+            from loop.encoders.int8 import load_int8
+
+            return load_int8(spec, name, device, allow_pickle)
     near = difflib.get_close_matches(family, EXAMPLES, n=1)
     meant = f" Did you mean {near[0]}:{name or 'NAME'}?" if near else ""
     examples = "; ".join(EXAMPLES.values())

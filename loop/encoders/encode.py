@@ -9,18 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from loop.encoders import Encoder
-from loop.encoders.embed import Encodable, Workers, here
+from loop.encoders.embed import Encodable, Workers, embed_here, here
+from loop.encoders.int8 import Int8Encoder, Nearness, measure_nearness
+from loop.encoders.reducing import ReducingEncoder
 from loop.encoders.table import TableEncoder
 from loop.errors import BadInput
 from loop.features import FeatureStore
 
+N_COMPARED = 32  # images of an int8 model that pass through its float model too
+
 
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
-    """What was encoded now, and what was left out: path and reason."""
+    """What was encoded now, what was left out (path and reason), and of an int8 model how near it is to float."""
 
     encoded: int
     problems: tuple[tuple[str, str], ...]
+    nearness: Nearness | None = None
 
 
 def encode_items(
@@ -65,7 +70,32 @@ def encode_items(
             done += batch.n
             if told is not None:
                 told(done, len(unique))
-    return EncodeReport(encoded, tuple(problems))
+    first = [item for item in items if unique[item.item] is item]
+    nearness = _compare_to_float(first, encoder, store, batch_size) if encoded else None
+    return EncodeReport(encoded, tuple(problems), nearness)
+
+
+def _compare_to_float(
+    items: Sequence[Encodable], encoder: Encoder, store: FeatureStore, batch_size: int
+) -> Nearness | None:
+    """Pass some of the stored images through the float model of an int8 one too; None for other models."""
+    model = _float_of(encoder)
+    if model is None:
+        return None
+    stored = [item for item in items if store.has(item.item)]
+    some = stored[:: -(-len(stored) // N_COMPARED)]
+    passed = list(embed_here(some, [model], batch_size))
+    names = [item for batch in passed for item in batch.items]
+    ours = [vectors for _, vectors in store.chunks(names)]
+    return measure_nearness(np.concatenate(ours), np.concatenate([batch.vectors for batch in passed]))
+
+
+def _float_of(encoder: Encoder) -> Encoder | None:
+    """The float model behind an int8 one, shown the same images."""
+    if isinstance(encoder, ReducingEncoder):
+        inner = _float_of(encoder.encoder)
+        return None if inner is None else ReducingEncoder(inner, encoder.copies)
+    return encoder.model if isinstance(encoder, Int8Encoder) else None
 
 
 def _copy(

@@ -32,6 +32,7 @@ class FrozenEncoder:
         dim: Length of its vectors.
         fingerprint: Hash of weights and preprocessing.
         transform: An RGB image to a tensor, shape ``(channels, height, width)``.
+        model: Holds the weights.
         forward: Tensors ``(n, channels, height, width)`` to vectors ``(n, dim)``.
         device: Where the model lies.
     """
@@ -40,6 +41,7 @@ class FrozenEncoder:
     dim: int
     fingerprint: str
     transform: Callable[[Image.Image], torch.Tensor]
+    model: torch.nn.Module
     forward: Callable[[torch.Tensor], torch.Tensor]
     device: torch.device
 
@@ -139,7 +141,7 @@ def freeze(
             f"for it ({first_line(error)}). Ask for the size that it was made for, or copy its files anew: they may not "
             "belong together."
         ) from None
-    return FrozenEncoder(spec, dim, fingerprint, transform, forward, place)
+    return FrozenEncoder(spec, dim, fingerprint, transform, model, forward, place)
 
 
 def freeze_text_tower(

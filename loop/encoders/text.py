@@ -58,6 +58,8 @@ def load_text_tower(spec: str, device: str = "auto", allow_pickle: str = "") -> 
         from loop.encoders.hf_family import load_hf_text
 
         return load_hf_text(spec, name, device)
+    if family == "int8":  # texts meet images in float
+        return load_text_tower(name, device, allow_pickle)
     raise BadInput(
         f'[batch] cold_start = "zero_shot" needs an encoder with a text tower, and {spec} has none. Take one that has, e.g. '
         'open_clip:hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224, or set cold_start = "random".'
