@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from dicom_files import RAMP, write_dicom
 from PIL import Image
+from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders import JPEGLSLosslessDecoder
 from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
@@ -123,3 +124,35 @@ def test_odd_sizes_keep_every_pixel(tmp_path: Path, shape: tuple[int, int]) -> N
     np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "a.png")), pixels)
     # a window of 0 to 255 shows stored values as they are: DICOM PS3.3 C.11.2.1.2.1
     np.testing.assert_array_equal(np.asarray(open_image(dicom)), pixels)
+
+
+def shipped(name: str) -> Path:
+    """A file of another maker, from pydicom's own tests; only those that come with the package."""
+    path = get_testdata_file(name, download=False)
+    assert isinstance(path, str)
+    return Path(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "same", "most"),
+    [
+        ("MR_small_jpeg_ls_lossless.dcm", "MR_small.dcm", 0),
+        ("MR_small_jp2klossless.dcm", "MR_small.dcm", 0),
+        ("MR_small_RLE.dcm", "MR_small.dcm", 0),
+        ("SC_rgb_jpeg_gdcm.dcm", "SC_rgb_rle.dcm", 0),  # JPEG lossless, process 14: what most hospitals send
+        ("SC_rgb_jls_lossy_line.dcm", "SC_rgb_rle.dcm", 2),
+        ("SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_rle.dcm", 8),
+    ],
+)
+def test_files_of_other_makers_show_what_their_plain_siblings_show(name: str, same: str, most: int) -> None:
+    ours, plain = (np.asarray(open_image(shipped(n)).convert("RGB")).astype(int) for n in (name, same))
+    assert plain.std() > 10
+    assert np.abs(ours - plain).max() <= most
+
+
+@pytest.mark.parametrize("name", ["JPGExtended.dcm", "JPEG2000.dcm", "JPEGLSNearLossless_16.dcm"])
+def test_12_and_16_bit_lossy_files_of_other_makers_are_read(name: str) -> None:
+    picture = open_image(shipped(name))
+    header = pydicom.dcmread(shipped(name), stop_before_pixels=True)
+    assert (picture.mode, picture.size) == ("L", (header.Columns, header.Rows))
+    assert np.asarray(picture).std() > 10
