@@ -1,6 +1,6 @@
 """Images a second and peak memory of encoding, against the bare forward pass of the same model in the same run.
 
-    python benchmarks/bench_encode.py images.zip                       # the packaged model and a ResNet-50
+    python benchmarks/bench_encode.py images.zip                       # a model of each family
     python benchmarks/bench_encode.py images.zip --images 512 timm:tf_efficientnet_lite0 timm:resnet50@random
 
 "Encoding" is all that `loop encode` does after hashing: decode, resize, embed, commit to the store with syncs. "Bare" is the
@@ -22,7 +22,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-SPECS = ("timm:tf_efficientnet_lite0", "timm:resnet50@random")
+from random_weights import with_random_weights
+
+SPECS = (
+    "timm:tf_efficientnet_lite0",
+    "timm:resnet50@random",
+    "open_clip:ViT-B-32@random",
+    "hf:siglip-base@random",
+    "hf:rad-dino@random",
+    "torchxrayvision:densenet121-res224-all@random",
+    "chexzero:ViT-B-32-quickgelu@random",
+    "int8:open_clip:ViT-B-32@random",
+    "int8:hf:siglip-base@random",
+)
 
 
 def main() -> None:
@@ -109,24 +121,6 @@ def bare(encoder, batch, n: int) -> float:  # type: ignore[no-untyped-def]
         for part in n * parts:
             encoder.forward(part).float().cpu()
     return time.perf_counter() - started
-
-
-def with_random_weights(spec: str, folder: Path) -> str:
-    """`timm:NAME@random` as a checkpoint of that architecture with random weights; other specs as they are."""
-    if spec.startswith("int8:"):
-        return f"int8:{with_random_weights(spec.removeprefix('int8:'), folder)}"
-    if not spec.startswith("timm:") or not spec.endswith("@random"):
-        return spec
-    import timm
-    import torch
-    from safetensors.torch import save_file
-
-    name = spec.removeprefix("timm:").removesuffix("@random")
-    torch.manual_seed(0)
-    weights = timm.create_model(name, pretrained=False).state_dict()
-    path = folder / f"{name}.safetensors"
-    save_file({key: tensor.contiguous() for key, tensor in weights.items()}, path)
-    return f"timm:{name}@{path}"
 
 
 if __name__ == "__main__":
