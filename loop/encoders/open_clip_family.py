@@ -87,11 +87,11 @@ def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "
     towers: Any = model
     said = "local-dir" if arch.startswith("local-dir:") else arch
     made = open_clip.get_model_config(arch)  # heads and the like, which are no weights
-    about = f"open_clip text {said} {made} {_transform(towers)!r} {_say_tokenizer(tokens)}"
+    about = f"open_clip text {said} {made} {_transform(towers)!r} {say_tokenizer(tokens)}"
     return freeze_text_tower(towers, towers.encode_image, towers.encode_text, tokens, about, device)
 
 
-def _say_tokenizer(tokens: Any) -> str:
+def say_tokenizer(tokens: Any) -> str:
     """What a tokenizer does: its kind, vocabulary and rules."""
     held = getattr(tokens, "tokenizer", tokens)  # one of transformers, or open_clip's own
     if (backend := getattr(held, "backend_tokenizer", None)) is not None:
