@@ -22,6 +22,8 @@ CPU_BATCH = 4
 """Images of one forward pass on a CPU. Layers of more give their memory back to the system and take it anew, which cost
 half of the time of EfficientNet-Lite0 and a third of ResNet-50's."""
 
+CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
 
 @dataclass(frozen=True, slots=True)
 class FrozenEncoder:
@@ -260,6 +262,14 @@ def read_weights(path: Path, allow_pickle: str = "") -> dict[str, torch.Tensor]:
     Raises:
         BadInput: No such file, no weights inside, or pickled objects that were not allowed.
     """
+    if path.is_dir():
+        inside = sorted(file.name for file in path.iterdir() if file.suffix in CHECKPOINTS and file.is_file())
+        found = (
+            f"Give one of those in it: {', '.join(inside)}."
+            if inside
+            else f"Give a file; this one holds none ({', '.join(CHECKPOINTS)})."
+        )
+        raise BadInput(f"{path} is a folder and no checkpoint. {found}")
     if not path.is_file():
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise BadInput(f"There is no checkpoint at {path}.{did_you_mean(path.name, beside)}")
@@ -287,9 +297,9 @@ def read_weights(path: Path, allow_pickle: str = "") -> dict[str, torch.Tensor]:
 def _read_torch(path: Path, allow_pickle: str) -> Any:
     """What a torch file holds: plain weights, or any objects in the one file that is allowed by name."""
     try:
-        with torch.serialization.safe_globals(
-            [argparse.Namespace]
-        ):  # MAE's checkpoints keep their arguments in one
+        # MAE's checkpoints keep their arguments in a namespace
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle's protocol: what cannot be read is refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes lead it to
         reason = first_line(error)
