@@ -1,5 +1,7 @@
 """What can go wrong in the loop itself. Each message names the fact and the remedy."""
 
+import re
+
 
 class LoopError(Exception):
     """Base of every error that `loop` raises."""
@@ -15,4 +17,5 @@ class Unavailable(LoopError):
 
 def first_line(error: BaseException, longest: int = 200) -> str:
     """What an error says, cut to one line; the name of its kind if it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:longest]
+    said = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # torch prints some in bold
+    return (said.strip().splitlines() or [type(error).__name__])[0][:longest]

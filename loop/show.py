@@ -25,7 +25,7 @@ from forecasting.words import (
     range_text,
     signed_text,
 )
-from loop.report import FindingReport, ForecastReport, IntervalReport, LabelCount, StepReport
+from loop.report import BatchReport, FindingReport, ForecastReport, IntervalReport, LabelCount, StepReport
 
 if TYPE_CHECKING:
     from loop.start import Started
@@ -103,9 +103,7 @@ def show_start(begun: Started) -> None:
         f"  {begun.random:,} in the random stream, {begun.active:,} in the active part, {begun.spare:,} set aside "
         "(other images of random-stream patients)"
     )
-    out.print(
-        f"  embeddings: {begun.encoder}, {begun.encoded:,} new, {begun.images - begun.encoded:,} already there"
-    )
+    out.print(f"  embeddings: {begun.encoder}, {embeddings_text(begun)}")
     if begun.nearness is not None:
         out.print(Text(f"  {begun.nearness}"))
     out.print(f"  Label Studio: project {begun.project_id} at {begun.url}, {begun.imported:,} tasks imported")
@@ -161,8 +159,8 @@ def show_step(report: StepReport) -> None:
     if report.batch is not None:
         word = "Would ask" if "dry run" in report.action else "Asked"
         out.print(
-            f"{word} round {report.batch.round}: {report.batch.size} images, {report.batch.random} from the random "
-            f"stream, {report.batch.active} by {report.batch.strategy}. Model version {report.batch.version}."
+            f"{word} round {report.batch.round}: {counted(report.batch.size, 'image')}, {batch_text(report.batch)}. "
+            f"Model version {report.batch.version}."
         )
     for line in report.amendments:
         out.print(Text(f"changed since the start: {line}", style="yellow"))
@@ -235,6 +233,24 @@ def show_status(status: Status) -> None:
         )
     for left_out in (*status.problems, *status.unreadable):
         out.print(Text(f"left out: {left_out}", style="yellow"))
+
+
+def embeddings_text(begun: Started) -> str:
+    """`39 new, 0 already there`, and how many images have none, if any."""
+    none = begun.images - begun.encoded - begun.already
+    told = f"{begun.encoded:,} new, {begun.already:,} already there"
+    return told + (f", {none:,} missing: not found, or not readable" if none else "")
+
+
+def batch_text(batch: BatchReport) -> str:
+    """`25 from the random stream, 25 by uncertainty`; a part that is empty is not told."""
+    how = {"random": "drawn at random from the active part", "zero_shot": "by what the texts find"}
+    parts = (
+        (batch.random, "from the random stream"),
+        (batch.active, how.get(batch.strategy, f"by {batch.strategy}")),
+    )
+    told = [(number, where) for number, where in parts if number]
+    return f"all {told[0][1]}" if len(told) == 1 else ", ".join(f"{number} {where}" for number, where in told)
 
 
 def verdict_text(verdict: str) -> Text:

@@ -56,7 +56,8 @@ class Started:
         random: Of these, in the random stream.
         active: In the active part.
         spare: Set aside: other images of random-stream patients.
-        encoded: Embeddings made now; the others were there.
+        encoded: Embeddings made now.
+        already: Embeddings of images in our care that were there; images in neither number have none of this encoder.
         imported: Tasks made in Label Studio now; the others were there.
         problems: Images that could not be used, each with its reason.
         nearness: Of an int8 model that encoded now, how near it is to float.
@@ -71,6 +72,7 @@ class Started:
     spare: int
     encoder: str
     encoded: int
+    already: int
     url: str
     project_id: int
     imported: int
@@ -127,6 +129,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
             spare=streams.count("spare"),
             encoder=encoders[0].spec,
             encoded=encoded.encoded,
+            already=sum(loop.features.has(item.item) for item in items) - encoded.encoded,
             url=studio.url,
             project_id=project_id,
             imported=n_imported,

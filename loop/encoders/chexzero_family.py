@@ -1,5 +1,7 @@
 """`chexzero:` checkpoints: OpenAI's CLIP ViT-B/32, trained on chest radiographs of grey values from 0 to 255.
 
+Both towers: the texts pass through CLIP's own tokenizer, whose vocabulary open_clip brings.
+
 Tiu et al., "Expert-level detection of pathologies from unannotated chest X-ray images via self-supervised learning",
 Nature Biomedical Engineering 6, 2022; preprocessing as in their data_process.py and zero_shot.py.
 """
@@ -14,11 +16,14 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
-from loop.encoders.frozen import FrozenEncoder, fill, freeze, read_weights
+from loop.encoders.frozen import FrozenEncoder, FrozenTextTower, freeze, freeze_text_tower
+from loop.encoders.open_clip_family import say_tokenizer
+from loop.encoders.weights import fill, read_weights
 from loop.errors import BadInput, first_line
 
 STORED = 320  # pixels of the images it was trained on, before they were resized for the model
@@ -61,11 +66,38 @@ def load_chexzero(spec: str, name: str, device: str, allow_pickle: str = "") -> 
     Raises:
         BadInput: There is no such file, or it is no CLIP of OpenAI's layout.
     """
+    model, preprocessing, about = _load(name, allow_pickle)
+    return freeze(spec, model.visual, model.encode_image, preprocessing, f"chexzero {about}", device)
+
+
+def load_chexzero_text(spec: str, name: str, device: str, allow_pickle: str = "") -> FrozenTextTower:
+    """Load a CheXzero checkpoint with its text tower and CLIP's tokenizer.
+
+    Args:
+        spec: How it was asked for.
+        name: As for `load_chexzero`.
+        device: ``auto`` or a torch device.
+        allow_pickle: See `load_chexzero`.
+
+    Raises:
+        BadInput: As `load_chexzero`, or its vocabulary is another than CLIP's.
+    """
+    model, _, about = _load(name, allow_pickle)
+    tokens = SimpleTokenizer(context_length=model.context_length)
+    if model.vocab_size != tokens.vocab_size:
+        raise BadInput(
+            f"[encoder] spec = {spec!r}: no tokenizer is here for its texts. Its vocabulary has {model.vocab_size:,} tokens, "
+            f'CLIP\'s {tokens.vocab_size:,}. Take a checkpoint of CheXzero, or set [batch] cold_start = "random".'
+        )
+    about = f"chexzero text {about} {say_tokenizer(tokens)}"
+    return freeze_text_tower(model, model.encode_image, model.encode_text, tokens, about, device)
+
+
+def _load(name: str, allow_pickle: str) -> tuple[Any, Preprocessing, str]:
+    """Both towers, the preprocessing, and what it does."""
     path = Path(name).expanduser()
     model, size = build_clip(read_weights(path, allow_pickle), path)
-    preprocessing = Preprocessing(size)
-    about = f"chexzero {STORED} lanczos, {MEAN} {DEVIATION}, bicubic {size}"
-    return freeze(spec, model.visual, model.encode_image, preprocessing, about, device)
+    return model, Preprocessing(size), f"{STORED} lanczos, {MEAN} {DEVIATION}, bicubic {size}"
 
 
 def build_clip(weights: Mapping[str, torch.Tensor], path: Path) -> tuple[Any, int]:

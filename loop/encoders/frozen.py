@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -207,102 +204,3 @@ def choose_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise BadInput(f"[encoder] device = {device!r} cannot be used here: {first_line(error)}") from None
     return place
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question that names the nearest known names; empty if none is near."""
-    near = difflib.get_close_matches(name, list(known), n=3)
-    return f" Did you mean {', '.join(near)}?" if near else ""
-
-
-def split_vector(spec: str, name: str, *kinds: str) -> tuple[str, str]:
-    """A name without its ``#KIND``, and the kind of vector that this asks for; without one, the first of the kinds.
-
-    Raises:
-        BadInput: The family has no such vector.
-    """
-    plain, mark, kind = name.rpartition("#")
-    if not mark or "/" in kind:  # a folder may be named so
-        return name, kinds[0]
-    if kind not in kinds:
-        raise BadInput(
-            f"[encoder] spec = {spec!r}: #{kind} is no vector of this family; it has {', '.join(f'#{k}' for k in kinds)}."
-        )
-    return plain, kind
-
-
-def fill(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: Path, part: str = "") -> None:
-    """Load weights into a model; those whose name starts with ``part`` must all be there and fit.
-
-    Raises:
-        BadInput: They belong to another architecture.
-    """
-    wanted = model.state_dict()
-    lacking = [name for name in wanted if name.startswith(part) and name not in weights]
-    if lacking:
-        raise BadInput(
-            f"{source} lacks {len(lacking)} weights of the model, e.g. {lacking[0]}: it belongs to another architecture."
-        )
-    for name, tensor in weights.items():
-        if name.startswith(part) and name in wanted and wanted[name].shape != tensor.shape:
-            raise BadInput(
-                f"{source} holds {name} in shape {tuple(tensor.shape)}, but the model has {tuple(wanted[name].shape)}: "
-                "it belongs to another architecture or another image size."
-            )
-    model.load_state_dict({n: t for n, t in weights.items() if n.startswith(part)}, strict=False)
-
-
-def read_weights(path: Path, allow_pickle: str = "") -> dict[str, torch.Tensor]:
-    """Read a state dictionary from safetensors or a torch file; nothing in the file is executed.
-
-    Args:
-        path: The file.
-        allow_pickle: Name of the one file whose pickled objects are executed all the same, at the user's word.
-
-    Raises:
-        BadInput: No such file, no weights inside, or pickled objects that were not allowed.
-    """
-    if not path.is_file():
-        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise BadInput(f"There is no checkpoint at {path}.{did_you_mean(path.name, beside)}")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return dict(load_file(path))
-        except SafetensorError as error:
-            raise BadInput(f"{path} is no safetensors file: {error}") from None
-    held = _read_torch(path, allow_pickle)
-    if isinstance(held, torch.nn.Module):
-        for part in held.modules():  # models pickled by torch before 1.6 lack what state_dict() reads
-            part.__dict__.setdefault("_non_persistent_buffers_set", set())
-        held = held.state_dict()
-    for key in ("state_dict", "model"):
-        if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
-            held = held[key]
-    if not isinstance(held, Mapping) or not all(isinstance(v, torch.Tensor) for v in held.values()):
-        raise BadInput(f"{path} holds no state dictionary.")
-    return {str(name).removeprefix("module."): tensor for name, tensor in held.items()}
-
-
-def _read_torch(path: Path, allow_pickle: str) -> Any:
-    """What a torch file holds: plain weights, or any objects in the one file that is allowed by name."""
-    try:
-        with torch.serialization.safe_globals(
-            [argparse.Namespace]
-        ):  # MAE's checkpoints keep their arguments in one
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the bytes lead it to
-        reason = first_line(error)
-    if path.name != allow_pickle:
-        raise BadInput(
-            f"{path} holds no plain weights ({reason}). Pickled objects can run any code, so they are refused. Save its "
-            f'weights as safetensors; or, if you trust whom it comes from, set [encoder] allow_pickle = "{path.name}".'
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the source of the pickled classes has changed since
-            return torch.load(path, map_location="cpu", weights_only=False)
-    except Exception as error:
-        raise BadInput(f"{path} cannot be unpickled: {first_line(error)}") from None

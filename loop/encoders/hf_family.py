@@ -12,16 +12,10 @@ from typing import Any
 import torch
 import transformers
 
-from loop.encoders.frozen import (
-    FrozenEncoder,
-    FrozenTextTower,
-    did_you_mean,
-    freeze,
-    freeze_text_tower,
-    split_vector,
-)
+from loop.encoders.frozen import FrozenEncoder, FrozenTextTower, freeze, freeze_text_tower
 from loop.encoders.hf_images import read_processor, silent
 from loop.encoders.hub import WEIGHTS, find_folder
+from loop.encoders.specs import did_you_mean, split_vector
 from loop.errors import BadInput, first_line
 
 VOCABULARY = ("tokenizer.json", "vocab.json", "spiece.model")

@@ -13,17 +13,10 @@ import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
-from loop.encoders.frozen import (
-    FrozenEncoder,
-    FrozenTextTower,
-    did_you_mean,
-    fill,
-    freeze,
-    freeze_text_tower,
-    read_weights,
-    split_vector,
-)
+from loop.encoders.frozen import FrozenEncoder, FrozenTextTower, freeze, freeze_text_tower
 from loop.encoders.hub import cache_folder
+from loop.encoders.specs import did_you_mean, split_vector
+from loop.encoders.weights import fill, read_weights
 from loop.errors import BadInput, first_line
 
 CONFIG = "open_clip_config.json"
@@ -87,11 +80,11 @@ def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "
     towers: Any = model
     said = "local-dir" if arch.startswith("local-dir:") else arch
     made = open_clip.get_model_config(arch)  # heads and the like, which are no weights
-    about = f"open_clip text {said} {made} {_transform(towers)!r} {_say_tokenizer(tokens)}"
+    about = f"open_clip text {said} {made} {_transform(towers)!r} {say_tokenizer(tokens)}"
     return freeze_text_tower(towers, towers.encode_image, towers.encode_text, tokens, about, device)
 
 
-def _say_tokenizer(tokens: Any) -> str:
+def say_tokenizer(tokens: Any) -> str:
     """What a tokenizer does: its kind, vocabulary and rules."""
     held = getattr(tokens, "tokenizer", tokens)  # one of transformers, or open_clip's own
     if (backend := getattr(held, "backend_tokenizer", None)) is not None:

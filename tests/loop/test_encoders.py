@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -195,6 +196,35 @@ def test_torch_files_of_plain_weights_are_read_and_their_wrappings_removed(tmp_p
     assert load_encoder(f"open_clip:{ARCH}@{tmp_path}/a.pt", "cpu").fingerprint == (
         load_encoder(spec, "cpu").fingerprint
     )
+
+
+def test_a_folder_in_place_of_a_checkpoint_is_told_apart_from_a_missing_one(tmp_path: Path) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for family in ("timm:test_vit@", "chexzero:"):
+        said = refusal(f"{family}{folder}")
+        assert f"{folder} is a folder" in said
+        assert "holds none (.safetensors, .pt" in said
+        assert "Did you mean" not in said
+    for name in ("b.pt", "a.safetensors", "config.json"):
+        (folder / name).touch()
+    (folder / "old.pt").mkdir()
+    assert "Give one of those in it: a.safetensors, b.pt." in refusal(f"timm:test_vit@{folder}")
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_what_torch_thinks_of_a_pickles_protocol_is_not_printed_when_it_is_refused(
+    tmp_path: Path, protocol: int
+) -> None:
+    """Warnings are errors here: one of torch's would be the reason told."""
+    objects = {"weight": torch.zeros(2), "epochs": Path("three")}
+    (tmp_path / "pickle.pt").write_bytes(pickle.dumps(objects, protocol))
+    for new, name in ((True, "new.pt"), (False, "old.pt")):
+        torch.save(objects, tmp_path / name, pickle_protocol=protocol, _use_new_zipfile_serialization=new)
+    for path in tmp_path.glob("*.pt"):
+        said = refusal(f"timm:test_vit@{path}")
+        assert "holds no plain weights (Weights only load failed" in said
+        assert "pickle protocol" not in said
 
 
 class Touches:

@@ -9,7 +9,7 @@ import pytest
 from loop_world import World
 
 from loop.controller import ask_first_batch, step
-from loop.report import StepReport
+from loop.report import BatchReport, StepReport
 from loop.show import selection_text, show_step
 
 
@@ -43,3 +43,26 @@ def test_the_sign_and_the_error_are_told(turns: list[StepReport]) -> None:
     text = selection_text(replace(told, selection_bias=-0.0123, selection_bias_se=0.0181))
     assert "by -.012 (90 %: -.042 to +.017)" in text
     assert "by +.004" in selection_text(replace(told, selection_bias=0.004))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "random", "active", "said"),
+    [
+        ("random", 50, 0, "50 images, all from the random stream."),
+        ("zero_shot", 25, 25, "50 images, 25 from the random stream, 25 by what the texts find."),
+        ("uncertainty", 25, 25, "50 images, 25 from the random stream, 25 by uncertainty."),
+        ("uncertainty", 0, 1, "1 image, all by uncertainty."),
+        ("random", 1, 1, "2 images, 1 from the random stream, 1 drawn at random from the active part."),
+    ],
+)
+def test_a_batch_is_told_by_how_its_images_were_chosen(
+    turns: list[StepReport],
+    capsys: pytest.CaptureFixture[str],
+    strategy: str,
+    random: int,
+    active: int,
+    said: str,
+) -> None:
+    batch = BatchReport(2, "v", random + active, random, active, strategy)
+    show_step(replace(turns[0], action="pushed", batch=batch))
+    assert f"Asked round 2: {said} Model version v." in " ".join(capsys.readouterr().out.split())

@@ -23,6 +23,7 @@ from loop.encoders import load_encoder
 from loop.encoders.timm_family import PACKAGED
 
 NET_MEAN, NET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE = "tf_efficientnet_lite0"
 ARCH = "vit_tiny_patch16_224"  # the smallest of the family of vit_large_patch16_224
 PICTURES = [
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
@@ -207,6 +208,23 @@ def test_the_packaged_lites_sort_pictures_like_classifiers_that_learnt(arch: str
     )
     assert same > 0.9 > other
     assert encoder.preprocess(slope).shape == (3, PACKAGED[arch], PACKAGED[arch])
+
+
+def test_the_packaged_weights_take_another_size() -> None:
+    """Against the same network, given a square of that size: resized, (x - 127) / 128."""
+    plain, same, large = (
+        load_encoder(f"timm:{LITE}{asked}", "cpu") for asked in ("", "?size=224", "?size=256")
+    )
+    assert same.fingerprint == plain.fingerprint != large.fingerprint
+    inputs = [large.preprocess(picture) for picture in PICTURES]
+    for prepared, given in zip(inputs, PICTURES, strict=True):
+        square = given.convert("RGB").resize((256, 256), Image.Resampling.BICUBIC)
+        expected = torch.from_numpy((np.asarray(square, dtype=np.float32) - 127) / 128).permute(2, 0, 1)
+        assert torch.equal(prepared, expected)
+    vectors = large.embed(inputs)
+    assert vectors.shape == (2, 1280)
+    np.testing.assert_allclose(vectors, plain.embed(inputs), rtol=1e-5, atol=1e-6)
+    assert "behind ? stands size=PIXELS" in refusal(f"timm:{LITE}?size=big")
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
