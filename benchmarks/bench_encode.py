@@ -44,16 +44,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256, help="images a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--devices", default="auto")
+    parser.add_argument("--device", default="auto", help="one: the bare pass runs on one")
     parser.add_argument("--threads", type=int, default=0, help="torch's threads; 0 = as torch likes")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_intermixed_args()
     if asked.one:
         one(asked)
         return
-    print(
-        f"{asked.rounds} rounds of {asked.images} images, batches of {asked.batch}, devices {asked.devices}"
-    )
+    print(f"{asked.rounds} rounds of {asked.images} images, batches of {asked.batch}, device {asked.device}")
     print(
         "| family | model | input | vector | images/s | bare images/s | ratio (all rounds) | of processor time | peak MiB |"
     )
@@ -77,7 +75,7 @@ def one(asked: argparse.Namespace) -> None:
         torch.set_num_threads(asked.threads)
     spec = asked.specs[0]
     with tempfile.TemporaryDirectory() as folder:
-        encoders = load_on_devices(with_random_weights(spec, Path(folder)), asked.devices)
+        encoders = load_on_devices(with_random_weights(spec, Path(folder)), asked.device)
         encoder = encoders[0]
         floats = encoder.model if spec.startswith("int8:") else encoder
         pictures, _ = hash_pictures(find_pictures(asked.source)[: asked.images], lambda done, of: None)

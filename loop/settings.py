@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from loop.errors import BadInput
+from loop.paths import expand_home
 from loop.sections import (
     STRATEGIES,
     BatchSettings,
@@ -180,7 +181,7 @@ class Settings(Section):
         return f"{self.forecast.prior} ({', '.join(numbers)})"
 
     def _path(self, path: str) -> Path:
-        return (self.base / Path(path).expanduser()).resolve()
+        return (self.base / expand_home(path)).resolve()
 
 
 def load_settings(path: Path, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Settings:

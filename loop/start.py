@@ -23,7 +23,7 @@ from loop.controller import Loop, ask_first_batch, project_pool
 from loop.encoders import Encoder
 from loop.encoders.devices import load_on_devices
 from loop.encoders.embed import here
-from loop.encoders.encode import EncodeReport, encode_items
+from loop.encoders.encode import compare_to_float, encode_items
 from loop.encoders.int8 import Nearness
 from loop.encoders.reducing import named, reducing
 from loop.errors import BadInput, Unavailable
@@ -60,7 +60,7 @@ class Started:
         already: Embeddings of images in our care that were there; images in neither number have none of this encoder.
         imported: Tasks made in Label Studio now; the others were there.
         problems: Images that could not be used, each with its reason.
-        nearness: Of an int8 model that encoded now, how near it is to float.
+        nearness: Of an int8 model, how near it is to float.
         report: The first batch.
     """
 
@@ -107,7 +107,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
         )
         tower = find_tower(settings, state)
         encoders = reducing(loaded, ReducedImages.inside(settings.folder, settings.images.side))
-        items, encoded, problems = _take_in(settings, state, encoders, shows)
+        items, n_encoded, problems = _take_in(settings, state, encoders, shows)
         interface, project_id = _enter(settings, state, studio)
         n_imported, unclear = _import(settings, state, studio, project_id, interface, items, shows)
         state.add_problems(unclear, utc_now())
@@ -128,13 +128,13 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
             active=streams.count("active"),
             spare=streams.count("spare"),
             encoder=encoders[0].spec,
-            encoded=encoded.encoded,
-            already=sum(loop.features.has(item.item) for item in items) - encoded.encoded,
+            encoded=n_encoded,
+            already=sum(loop.features.has(item.item) for item in items) - n_encoded,
             url=studio.url,
             project_id=project_id,
             imported=n_imported,
             problems=tuple(f"{path}: {reason}" for path, reason in [*problems, *unclear]),
-            nearness=encoded.nearness,
+            nearness=compare_to_float(items, encoders[0], loop.features, settings.encoder.batch_size),
             report=report,
         )
 
@@ -206,7 +206,7 @@ def utc_now() -> datetime:
 
 def _take_in(
     settings: Settings, state: State, encoders: Sequence[Encoder], shows: Shows
-) -> tuple[list[Item], EncodeReport, list[tuple[str, str]]]:
+) -> tuple[list[Item], int, list[tuple[str, str]]]:
     """Find, hash and encode the images, then split what could be encoded into streams, by patient."""
     found = find_images(
         settings.images_source, settings.images.patient, ensure_patient_key(settings.folder / "patient.key")
@@ -236,7 +236,7 @@ def _take_in(
     items = _split(settings, state.items(), usable)
     state.add_items(items)
     state.add_problems(problems, utc_now())
-    return state.items(), report, problems
+    return state.items(), report.encoded, problems
 
 
 def _check_share(items: Sequence[Item], store: FeatureStore, spec: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from loop.commits import whole
 from loop.encoders import Encoder
 from loop.encoders.embed import Workers
-from loop.encoders.encode import encode_items
+from loop.encoders.encode import compare_to_float, encode_items
 from loop.encoders.int8 import Nearness
 from loop.errors import BadInput
 from loop.features import FeatureStore
@@ -38,7 +38,7 @@ class Tabled:
         rows: Of these, in the table.
         encoded: Embeddings made now; the others were there.
         problems: Images that are not in the table, each with its reason.
-        nearness: Of an int8 model that encoded now, how near it is to float.
+        nearness: Of an int8 model, how near it is to float.
     """
 
     out: str
@@ -115,7 +115,7 @@ def encode_table(
         rows=len(kept),
         encoded=report.encoded,
         problems=tuple(f"{path}: {reason}" for path, reason in problems),
-        nearness=report.nearness,
+        nearness=compare_to_float(kept, encoder, store, batch_size),
     )
 
 

@@ -25,6 +25,7 @@ from loop.encoders.frozen import FrozenEncoder, FrozenTextTower, freeze, freeze_
 from loop.encoders.open_clip_family import say_tokenizer
 from loop.encoders.weights import fill, read_weights
 from loop.errors import BadInput, first_line
+from loop.paths import expand_home
 
 STORED = 320  # pixels of the images it was trained on, before they were resized for the model
 MEAN, DEVIATION = 101.48761, 83.43944  # of their grey values
@@ -95,7 +96,7 @@ def load_chexzero_text(spec: str, name: str, device: str, allow_pickle: str = ""
 
 def _load(name: str, allow_pickle: str) -> tuple[Any, Preprocessing, str]:
     """Both towers, the preprocessing, and what it does."""
-    path = Path(name).expanduser()
+    path = expand_home(name)
     model, size = build_clip(read_weights(path, allow_pickle), path)
     return model, Preprocessing(size), f"{STORED} lanczos, {MEAN} {DEVIATION}, bicubic {size}"
 

@@ -14,18 +14,17 @@ from loop.encoders.int8 import Int8Encoder, Nearness, measure_nearness
 from loop.encoders.reducing import ReducingEncoder
 from loop.encoders.table import TableEncoder
 from loop.errors import BadInput
-from loop.features import FeatureStore
+from loop.features import Features, FeatureStore
 
 N_COMPARED = 32  # images of an int8 model that pass through its float model too
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
-    """What was encoded now, what was left out (path and reason), and of an int8 model how near it is to float."""
+    """What was encoded now, and what was left out: path and reason."""
 
     encoded: int
     problems: tuple[tuple[str, str], ...]
-    nearness: Nearness | None = None
 
 
 def encode_items(
@@ -70,24 +69,30 @@ def encode_items(
             done += batch.n
             if told is not None:
                 told(done, len(unique))
-    first = [item for item in items if unique[item.item] is item]
-    nearness = _compare_to_float(first, encoder, store, batch_size) if encoded else None
-    return EncodeReport(encoded, tuple(problems), nearness)
+    return EncodeReport(encoded, tuple(problems))
 
 
-def _compare_to_float(
-    items: Sequence[Encodable], encoder: Encoder, store: FeatureStore, batch_size: int
+def compare_to_float(
+    items: Sequence[Encodable], encoder: Encoder, features: Features, batch_size: int
 ) -> Nearness | None:
-    """Pass some of the stored images through the float model of an int8 one too; None for other models."""
+    """Pass some images, up to `N_COMPARED`, through the float model of an int8 one too.
+
+    Args:
+        items: The images; those that have no vector are not looked at.
+        encoder: The model; None is returned for others than int8, and where no image can be opened any more.
+        features: Its vectors.
+        batch_size: Images a batch.
+    """
     model = _float_of(encoder)
-    if model is None:
+    stored = list({item.item: item for item in items if features.has(item.item)}.values())
+    if model is None or not stored:
         return None
-    stored = [item for item in items if store.has(item.item)]
     some = stored[:: -(-len(stored) // N_COMPARED)]
-    passed = list(embed_here(some, [model], batch_size))
-    names = [item for batch in passed for item in batch.items]
-    ours = [vectors for _, vectors in store.chunks(names)]
-    return measure_nearness(np.concatenate(ours), np.concatenate([batch.vectors for batch in passed]))
+    passed = [batch for batch in embed_here(some, [model], batch_size) if batch.items]
+    if not passed:
+        return None
+    ours = features.read([item for batch in passed for item in batch.items])  # (n, d)
+    return measure_nearness(ours, np.concatenate([batch.vectors for batch in passed]))
 
 
 def _float_of(encoder: Encoder) -> Encoder | None:

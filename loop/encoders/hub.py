@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop.errors import BadInput, first_line
+from loop.paths import expand_home
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 SHIPPED = ("preprocessor_config.json", "processor_config.json")
@@ -43,7 +44,7 @@ def find_folder(spec: str, name: str, also: Sequence[str] = ()) -> Path:
     Raises:
         BadInput: A file is not on this machine and cannot be fetched; the message says which goes where.
     """
-    folder = Path(name).expanduser()
+    folder = expand_home(name)
     if folder.is_dir():
         _require(spec, folder)
         return folder
@@ -101,7 +102,9 @@ def _shards(folder: Path) -> list[str]:
     if (folder / WEIGHTS[0]).is_file() or not index.is_file():
         return []
     try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        return sorted(
+            {index.with_name(file).name for file in json.loads(index.read_bytes())["weight_map"].values()}
+        )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise BadInput(f"{index} names no files; copy it anew from the model's repository.") from None
 

@@ -19,8 +19,6 @@ from PIL import Image
 from loop.encoders import Encoder, load_encoder
 from loop.errors import BadInput, first_line
 
-RECIPE = "int8: linear layers, weights of 7 bits a channel, inputs scaled an image at a time"
-# The eighth bit would overflow 16-bit sums on CPUs without VNNI, and so give other vectors there.
 FAR = 0.9  # a median cosine about the mean below this is another model
 
 
@@ -30,11 +28,13 @@ class Int8Encoder:
 
     Attributes:
         spec: How it was asked for.
+        fingerprint: Hash of the float model's fingerprint and of the int8 graph with its weights.
         model: The same model in float; it prepares the images.
         session: ONNX Runtime's, for one image.
     """
 
     spec: str
+    fingerprint: str
     model: Encoder
     session: Any
 
@@ -42,11 +42,6 @@ class Int8Encoder:
     def dim(self) -> int:
         """Length of its vectors."""
         return self.model.dim
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the float model's fingerprint and of the way it was made int8."""
-        return hashlib.sha256(f"{self.model.fingerprint} {RECIPE}".encode()).hexdigest()[:32]
 
     def preprocess(self, image: Image.Image) -> Any:
         """Bring an image into the model's input, a tensor of shape ``(channels, height, width)``."""
@@ -72,20 +67,20 @@ class Nearness:
         cosine: Median cosine between the two vectors of an image.
         lowest: The lowest of them.
         spread_cosine: Median cosine after the mean vector of the float model was taken off both: what images share
-            makes the plain cosine look better than a probe will find it.
+            makes the plain cosine look better than a probe will find it. None where all float vectors are equal.
     """
 
     n: int
     cosine: float
     lowest: float
-    spread_cosine: float
+    spread_cosine: float | None
 
     def __str__(self) -> str:
         """A sentence for people."""
-        told = (
-            f"int8 against float on {self.n} images: cosine {self.cosine:.4f}, lowest {self.lowest:.4f}; "
-            f"{self.spread_cosine:.3f} after their mean is taken off"
-        )
+        told = f"int8 against float on {self.n} images: cosine {self.cosine:.4f}, lowest {self.lowest:.4f}"
+        if self.spread_cosine is None:
+            return f"{told}."
+        told += f"; {self.spread_cosine:.3f} after their mean is taken off"
         if self.spread_cosine >= FAR:
             return f"{told}."
         return f"{told}. That is far: compare the two by `loop encoders compare` before you rely on it."
@@ -121,15 +116,23 @@ def load_int8(spec: str, name: str, device: str, allow_pickle: str = "") -> Int8
 
     from loop.encoders.frozen import FrozenEncoder
 
-    model = load_encoder(name, "cpu", allow_pickle)
+    model = None if name.startswith("int8:") else load_encoder(name, "cpu", allow_pickle)
     if not isinstance(model, FrozenEncoder):
-        raise BadInput(f"[encoder] spec = {spec!r}: there is no model behind {name} that could be made int8.")
+        raise BadInput(f"[encoder] spec = {spec!r}: there is no float model behind {name} to make int8.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, _silence():
-        path = _quantized(model, Path(folder))
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return Int8Encoder(spec, model, session)
+        try:
+            path = _quantized(model, Path(folder))
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except BadInput:
+            raise
+        except Exception as error:  # torch.export and ONNX Runtime raise whatever the model leads them to
+            raise BadInput(
+                f"{name} cannot be made int8 ({first_line(error)}). Use it without int8:."
+            ) from None
+        fingerprint = _fingerprint_of(model.fingerprint, path)
+    return Int8Encoder(spec, fingerprint, model, session)
 
 
 def measure_nearness(ours: NDArray[np.float32], floats: NDArray[np.float32]) -> Nearness:
@@ -141,8 +144,9 @@ def measure_nearness(ours: NDArray[np.float32], floats: NDArray[np.float32]) -> 
     """
     plain = _cosines(ours, floats)  # (n,)
     mean = floats.mean(axis=0)  # (d,)
-    spread = _cosines(ours - mean, floats - mean)  # (n,)
-    return Nearness(len(ours), float(np.median(plain)), float(plain.min()), float(np.median(spread)))
+    differ = bool(np.ptp(floats, axis=0).any())
+    spread = float(np.median(_cosines(ours - mean, floats - mean))) if differ else None
+    return Nearness(len(ours), float(np.median(plain)), float(plain.min()), spread)
 
 
 def _cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -160,39 +164,51 @@ def _quantized(model: Any, folder: Path) -> Path:
 
     float_path, path = folder / "float.onnx", folder / "int8.onnx"
     example = model.preprocess(Image.new("RGB", (64, 64)))[None]  # (1, c, h, w)
-    try:
-        with torch.no_grad():
-            torch.onnx.export(
-                _as_module(model),
-                (example,),
-                float_path,
-                input_names=["image"],
-                output_names=["vector"],
-                dynamo=True,
-                external_data=True,
-                verbose=False,
-            )
-    except Exception as error:  # torch.export raises whatever the model's code leads it to
-        raise BadInput(
-            f"{model.spec} cannot be written as ONNX ({first_line(error)}). Use it without int8:."
-        ) from None
+    with torch.no_grad():
+        torch.onnx.export(
+            _as_module(model),
+            (example,),
+            float_path,
+            input_names=["image"],
+            output_names=["vector"],
+            dynamo=True,
+            external_data=True,
+            verbose=False,
+        )
     linear, convolved = _weights(float_path)
     if linear <= convolved:
         raise BadInput(
-            f"{model.spec} has {convolved:,} weights in convolutions and {linear:,} in linear layers, and int8 would make it "
-            "slower and its vectors useless. int8: is for transformers; use this model without it."
+            f"{model.spec} has {convolved:,} weights in convolutions and {linear:,} in linear layers. int8: is for models "
+            "that are mostly linear layers, as transformers are; of others it makes slower ones with useless vectors. Use "
+            "this one without it."
         )
     quantize_dynamic(
         float_path,
         path,
         op_types_to_quantize=["MatMul", "Gemm"],
         per_channel=True,
-        reduce_range=True,
+        reduce_range=True,  # 7 bits: the eighth would overflow 16-bit sums on CPUs without VNNI, and give other vectors
         weight_type=QuantType.QInt8,
         use_external_data_format=True,
         extra_options={"MatMulConstBOnly": True},
     )
     return path
+
+
+def _fingerprint_of(model: str, path: Path) -> str:
+    """Hash a float model's fingerprint and the graph that runs, with its weights: equal hashes give equal vectors."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    del graph.metadata_props[:]
+    for node in graph.node:  # where in the code it comes from
+        del node.metadata_props[:]
+    for value in (*graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        del value.metadata_props[:]
+    digest = hashlib.sha256(model.encode() + graph.SerializeToString(deterministic=True))
+    for file in sorted(path.parent.glob(f"{path.name}?*")):  # its weights, beside it
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:32]
 
 
 def _weights(path: Path) -> tuple[int, int]:

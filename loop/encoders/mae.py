@@ -39,16 +39,23 @@ def make_transform(size: int) -> tuple[Callable[[Image.Image], torch.Tensor], st
     return transform, f"short side {short} bicubic, centre {size}, ImageNet mean and deviation"
 
 
+KNOWN_BY = ("pos_embed", "no_embed_class", "num_prefix_tokens", "patch_embed")
+
+
 def with_resized_table(weights: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
-    """Weights whose position table is interpolated to a model's grid, bicubic without antialiasing; others as they are."""
+    """Weights whose position table is interpolated, bicubic, to the grid of a vision transformer; others as they are.
+
+    MAE's code does it without antialiasing, timm, for all other weights, with it.
+    """
     table = weights.get("pos_embed")
-    if table is None or getattr(model, "pos_embed", None) is None:
+    known = all(getattr(model, name, None) is not None for name in KNOWN_BY)
+    if table is None or table.dim() != 3 or not known:
         return weights
     tokens = 0 if model.no_embed_class else int(model.num_prefix_tokens)
     if math.isqrt(table.shape[1] - tokens) ** 2 != table.shape[1] - tokens:
         return weights
     grid = list(model.patch_embed.grid_size)
-    fitted = resample_abs_pos_embed(table, grid, num_prefix_tokens=tokens, antialias=False)
+    fitted = resample_abs_pos_embed(table, grid, num_prefix_tokens=tokens, antialias=not is_mae(weights))
     return {**weights, "pos_embed": fitted}
 
 

@@ -18,6 +18,7 @@ from loop.encoders.hub import cache_folder
 from loop.encoders.specs import did_you_mean, split_vector
 from loop.encoders.weights import fill, read_weights
 from loop.errors import BadInput, first_line
+from loop.paths import expand_home
 
 CONFIG = "open_clip_config.json"
 UNUSABLE = (  # what open_clip, torch and the hub's client raise for files that are absent, damaged or of another kind
@@ -78,9 +79,8 @@ def load_open_clip_text(spec: str, name: str, device: str, allow_pickle: str = "
             'repository beside its weights, or set [batch] cold_start = "random".'
         ) from None
     towers: Any = model
-    said = "local-dir" if arch.startswith("local-dir:") else arch
     made = open_clip.get_model_config(arch)  # heads and the like, which are no weights
-    about = f"open_clip text {said} {made} {_transform(towers)!r} {say_tokenizer(tokens)}"
+    about = f"open_clip text {made} {_transform(towers)!r} {say_tokenizer(tokens)}"
     return freeze_text_tower(towers, towers.encode_image, towers.encode_text, tokens, about, device)
 
 
@@ -107,7 +107,7 @@ def _load(spec: str, name: str, part: str, allow_pickle: str) -> tuple[str, torc
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if weights in tags:
         return arch, _created(arch, weights)
-    path = Path(weights).expanduser()
+    path = expand_home(weights)
     if not weights or not path.is_file():
         raise BadInput(
             f"[encoder] spec = {spec!r}: {weights or 'nothing'} is neither a checkpoint on this machine nor one of the "
@@ -191,12 +191,13 @@ def _frozen(spec: str, arch: str, model: torch.nn.Module, device: str, kind: str
     tower: Any = model.visual
     transform = _transform(model)
     encode: Any = model.encode_image
-    # Where a folder lies changes no vector.
-    said = "local-dir" if arch.startswith("local-dir:") else arch
+    made = open_clip.get_model_config(
+        arch
+    )  # heads and the like, which are no weights; not where they come from
+    said = [made[key] for key in ("embed_dim", "vision_cfg")]
     if kind == "pooled":
         _drop_projection(spec, tower)
-        said += " pooled"
-    return freeze(spec, tower, encode, transform, f"open_clip {said} {transform!r}", device)
+    return freeze(spec, tower, encode, transform, f"open_clip {kind} {said} {transform!r}", device)
 
 
 def _drop_projection(spec: str, tower: Any) -> None:

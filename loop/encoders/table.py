@@ -17,6 +17,7 @@ from PIL import Image
 
 from loop.errors import BadInput
 from loop.features import storable
+from loop.paths import expand_home
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def open_table(spec: str, name: str) -> TableEncoder:
     Raises:
         BadInput: No such file, another content, a name that stands there twice, or values beyond float16.
     """
-    path = Path(name).expanduser()
+    path = expand_home(name)
     table, found = read_table(path)
     names = [PurePosixPath(name).as_posix() for name in found]  # ./a.png is a.png
     twice = [held for held, n in Counter(names).items() if n > 1]

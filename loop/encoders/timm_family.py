@@ -23,6 +23,7 @@ from loop.encoders.frozen import FrozenEncoder, freeze
 from loop.encoders.specs import did_you_mean
 from loop.encoders.weights import fill, read_weights
 from loop.errors import BadInput, first_line
+from loop.paths import expand_home
 
 PACKAGED = {
     "tf_efficientnet_lite0": 224,
@@ -63,16 +64,18 @@ def load_timm(spec: str, name: str, device: str, allow_pickle: str = "") -> Froz
     if arch in PACKAGED and not checkpoint:
         return _packaged(spec, arch, size or PACKAGED[arch], device)
     if checkpoint:
-        source = Path(checkpoint).expanduser()
+        source = expand_home(checkpoint)
         weights = read_weights(source, allow_pickle)
-        model = _created(spec, arch, size, pretrained=False)
+        told = {} if mae.is_mae(weights) else _read_beside(source)
+        model, changes = _described(spec, arch, size, source, told)
         if size is not None:
             weights = dict(mae.with_resized_table(weights, model))
         fill(model, weights, source)
         if mae.is_mae(weights):
             transform, said = mae.make_transform(mae.size_of(model))
             return freeze(spec, model, model, transform, f"timm {plain} mae {said}", device)
-        config, transform = _prepared(_asked(size), model, source)
+        config, transform = _prepared(_asked(size), model, source, told.get("pretrained_cfg"))
+        plain += changes
     elif not own:
         raise BadInput(
             f"timm has no weights for {plain}. Give a checkpoint: timm:{plain}@/path/to/model.safetensors."
@@ -119,15 +122,19 @@ def _asked(size: int | None) -> dict[str, Any]:
     return {} if size is None else {"input_size": (3, size, size)}
 
 
-def _created(spec: str, arch: str, size: int | None, pretrained: bool) -> torch.nn.Module:
+def _created(spec: str, arch: str, size: int | None, pretrained: bool, **more: Any) -> torch.nn.Module:
     """A model without its classifier; one with a position table is made for the size that was asked for."""
     known = timm.get_pretrained_cfg(arch)
     options: dict[str, Any] = (
         {"img_size": size} if size is not None and known is not None and known.fixed_input_size else {}
     )
     try:
-        model: torch.nn.Module = timm.create_model(arch, pretrained=pretrained, num_classes=0, **options)
+        model: torch.nn.Module = timm.create_model(
+            arch, pretrained=pretrained, num_classes=0, **more | options
+        )
     except (AssertionError, TypeError) as error:
+        if size is None:
+            raise
         raise BadInput(
             f"[encoder] spec = {spec!r}: {arch} cannot be made for {size} pixels ({error})."
         ) from None
@@ -139,13 +146,41 @@ def _created(spec: str, arch: str, size: int | None, pretrained: bool) -> torch.
     return model
 
 
+def _described(
+    spec: str, arch: str, size: int | None, checkpoint: Path, told: Mapping[str, Any]
+) -> tuple[torch.nn.Module, str]:
+    """The model that a checkpoint was saved from, and how it differs from the architecture's own: empty if it does not."""
+    try:
+        options = dict(told.get("model_args") or {})
+        if told.get("global_pool") is not None:
+            options["global_pool"] = told["global_pool"]
+        own = _created(spec, arch, size, pretrained=False)
+        if not options:
+            return own, ""
+        model = _created(spec, arch, size, False, **options)
+    except BadInput:
+        raise
+    except Exception as error:  # values of any kind: whatever they lead timm to
+        raise BadInput(
+            f"{checkpoint.with_name(CONFIG)}: timm makes no {arch} with its `model_args` and `global_pool` "
+            f"({first_line(error)}). Take them away, or copy the right ones there."
+        ) from None
+    same = [(repr(each), str(getattr(each, "global_pool", ""))) for each in (own, model)]
+    return model, "" if same[0] == same[1] else f" {sorted(options.items())}"
+
+
 def _prepared(
-    asked: dict[str, Any], model: torch.nn.Module, checkpoint: Path | None = None
+    asked: dict[str, Any],
+    model: torch.nn.Module,
+    checkpoint: Path | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], Any]:
     """The preprocessing, as timm says it and as a function."""
-    told = None if checkpoint is None else _read_beside(checkpoint)
     try:
-        config = resolve_data_config(asked, told, model)  # type: ignore[no-untyped-call]
+        held = resolve_data_config(asked, told, model)  # type: ignore[no-untyped-call]
+        config: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in held.items()
+        }  # JSON has no tuples
         transform = create_transform(**config, is_training=False)
         transform(Image.new("RGB", (64, 64)))
     except Exception as error:  # values of any kind: whatever they lead timm to
@@ -158,14 +193,14 @@ def _prepared(
     return config, transform
 
 
-def _read_beside(checkpoint: Path) -> dict[str, Any] | None:
-    """The preprocessing that a checkpoint ships; None if nothing beside it says."""
+def _read_beside(checkpoint: Path) -> Mapping[str, Any]:
+    """The configuration that a checkpoint ships, with its preprocessing; empty if nothing lies beside it."""
     beside = checkpoint.with_name(CONFIG)
     if not beside.is_file():
-        return None
+        return {}
     try:
-        told: Mapping[str, Any] = json.loads(beside.read_text(encoding="utf-8"))["pretrained_cfg"]
-        return dict(told)
+        told: Mapping[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
+        return {**told, "pretrained_cfg": dict(told["pretrained_cfg"])}
     except (KeyError, TypeError, ValueError):
         raise BadInput(
             f"{beside} holds no `pretrained_cfg`, as a hub repository's {CONFIG} for timm does. Take it away, or copy the "

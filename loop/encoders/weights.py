@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import pickle
+import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,11 +90,13 @@ def _read_torch(path: Path, allow_pickle: str) -> Any:
             warnings.simplefilter("ignore")  # of a pickle's protocol: what cannot be read is refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes lead it to
-        reason = first_line(error)
+        reason, objects = first_line(error), _find_objects(path, error)
+    if not objects:
+        raise BadInput(f"{path} is damaged, or no checkpoint of torch ({reason}). Copy it anew.")
     if path.name != allow_pickle:
         raise BadInput(
-            f"{path} holds no plain weights ({reason}). Pickled objects can run any code, so they are refused. Save its "
-            f'weights as safetensors; or, if you trust whom it comes from, set [encoder] allow_pickle = "{path.name}".'
+            f"{path} holds {objects} besides plain weights. They can run any code, so they are refused. Save its weights as "
+            f'safetensors; or, if you trust whom it comes from, set [encoder] allow_pickle = "{path.name}".'
         )
     try:
         with warnings.catch_warnings():
@@ -99,3 +104,15 @@ def _read_torch(path: Path, allow_pickle: str) -> Any:
             return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
         raise BadInput(f"{path} cannot be unpickled: {first_line(error)}") from None
+
+
+def _find_objects(path: Path, error: Exception) -> str:
+    """What a file holds that torch does not take for weights; empty if it cannot even be read."""
+    said = str(error)
+    if found := re.search(r"GLOBAL (\S+) was not an allowed global", said):
+        return f"pickled objects ({found[1]})"
+    if "TorchScript" in said:
+        return "a program of TorchScript"
+    with path.open("rb") as file:
+        pickled = file.read(1) == b"\x80" or zipfile.is_zipfile(path)
+    return "pickled objects" if pickled and isinstance(error, pickle.UnpicklingError) else ""

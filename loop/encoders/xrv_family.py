@@ -19,6 +19,7 @@ from loop.encoders.frozen import FrozenEncoder, freeze
 from loop.encoders.specs import did_you_mean
 from loop.encoders.weights import fill, read_weights
 from loop.errors import BadInput, first_line
+from loop.paths import expand_home
 
 KINDS = ("densenet121-", "resnet50-")
 
@@ -47,7 +48,7 @@ def load_torchxrayvision(spec: str, name: str, device: str, allow_pickle: str = 
             f"torchxrayvision has no model {model_name!r}; it has {', '.join(known)}.{did_you_mean(model_name, known)}"
         )
     about = known[model_name]
-    path = Path(file).expanduser() if file else _own_file(xrv, model_name, about["weights_url"], allow_pickle)
+    path = expand_home(file) if file else _own_file(xrv, model_name, about["weights_url"], allow_pickle)
     weights = read_weights(path, allow_pickle)
     part, forward = (
         _dense(xrv, weights, path) if model_name.startswith("densenet") else _residual(weights, path)

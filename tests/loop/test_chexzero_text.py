@@ -19,7 +19,7 @@ from loop.errors import BadInput
 from loop.items import Item
 from loop.simulate import EPOCH
 
-TEXTS = ["a chest X-ray with effusion", "No Effusion", "", "long " * 40]
+TEXTS = ["a chest X-ray with effusion", "No Effusion", "", "long " * 100]
 PICTURES = [
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 52), dtype=np.uint8)) for seed in (0, 1)
 ]

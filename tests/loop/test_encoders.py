@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import shutil
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -223,7 +224,7 @@ def test_what_torch_thinks_of_a_pickles_protocol_is_not_printed_when_it_is_refus
         torch.save(objects, tmp_path / name, pickle_protocol=protocol, _use_new_zipfile_serialization=new)
     for path in tmp_path.glob("*.pt"):
         said = refusal(f"timm:test_vit@{path}")
-        assert "holds no plain weights (Weights only load failed" in said
+        assert "besides plain weights" in said
         assert "pickle protocol" not in said
 
 
@@ -240,11 +241,44 @@ class Touches:
 def test_a_pickled_object_is_refused_and_not_executed(tmp_path: Path) -> None:
     torch.save({"state_dict": Touches(tmp_path / "executed")}, tmp_path / "bad.pt")
     said = refusal(f"timm:test_vit@{tmp_path}/bad.pt")
-    assert "holds no plain weights" in said
+    assert "holds pickled objects (" in said
     assert "safetensors" in said
     assert not (tmp_path / "executed").exists()
     torch.save(tiny_clip(), tmp_path / "model.pt")
-    assert "holds no plain weights" in refusal(f"open_clip:{ARCH}@{tmp_path}/model.pt")
+    assert "holds pickled objects (open_clip.model.CLIP)" in refusal(f"open_clip:{ARCH}@{tmp_path}/model.pt")
+
+
+def test_what_is_damaged_is_not_answered_with_a_permission(tmp_path: Path) -> None:
+    """To allow a pickle would mend nothing, and is a risk that nobody should take for nothing."""
+    torch.save({"weight": torch.ones(300)}, tmp_path / "whole.pt")
+    whole = (tmp_path / "whole.pt").read_bytes()
+    for content in (
+        b"",
+        b"some words\n" * 30,
+        b"\x89PNG\r\n" + bytes(90),
+        whole[: len(whole) // 2],
+        whole[:60],
+    ):
+        (tmp_path / "bad.pt").write_bytes(content)
+        for allowed in ("", "bad.pt"):
+            said = refusal(f"timm:test_vit@{tmp_path}/bad.pt", allow_pickle=allowed)
+            assert "is damaged, or no checkpoint of torch" in said, content
+            assert "allow_pickle" not in said
+
+
+def test_a_program_of_torchscript_is_told(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would rather have another format
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "program.pt")
+    said = refusal(f"timm:test_vit@{tmp_path}/program.pt")
+    assert "holds a program of TorchScript" in said
+    assert 'allow_pickle = "program.pt"' in said
+
+
+@pytest.mark.parametrize("family", ["timm:test_vit@", "open_clip:ViT-S-32@", "hf:", "chexzero:", "features:"])
+def test_a_home_of_nobody_is_said(family: str) -> None:
+    said = refusal(f"{family}~nobody-has-this-name/x.npz")
+    assert "there is no user 'nobody-has-this-name' here" in said
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime.quantization
 import open_clip
 import pytest
 import timm
@@ -18,7 +21,7 @@ from safetensors.torch import save_file
 
 from loop.cli import main
 from loop.encoders import load_encoder
-from loop.encoders.encode import encode_items
+from loop.encoders.encode import compare_to_float, encode_items
 from loop.encoders.int8 import FAR, measure_nearness
 from loop.encoders.reducing import ReducingEncoder
 from loop.encoders.text import load_text_tower
@@ -38,7 +41,9 @@ def test_nearness_is_that_of_the_vectors_and_of_their_spread() -> None:
     assert abs(far.spread_cosine) < 0.4  # that of strangers in 8 dimensions is about 1/sqrt(8)
     assert "loop encoders compare" in str(far)
     assert "loop encoders compare" not in str(same)
-    assert measure_nearness(np.zeros((1, 8), np.float32), floats[:1]).lowest == 0
+    alone = measure_nearness(np.zeros((1, 8), np.float32), floats[:1])
+    assert (alone.lowest, alone.spread_cosine) == (0, None)  # one image has no spread
+    assert "mean" not in str(alone)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +133,8 @@ def test_encoding_tells_how_near_it_is_on_the_images_themselves(
     shown = CliRunner().invoke(main, [*args[:-1], str(tmp_path / "u.npz")], env={"COLUMNS": "200"})
     assert "int8 against float on 20 images: cosine" in shown.output
     again = json.loads(CliRunner().invoke(main, [*args, "--json"]).stdout)
-    assert (again["encoded"], again["nearness"]) == (0, None)
+    assert again["encoded"] == 0
+    assert again["nearness"] == told["nearness"]  # a run that was stopped before it told loses nothing
 
 
 def test_of_reduced_images_the_float_model_sees_the_reduced_ones_too(
@@ -138,8 +144,10 @@ def test_of_reduced_images_the_float_model_sees_the_reduced_ones_too(
     items, _ = hash_pictures(find_pictures(pictures), lambda done, total: None)
     ours, floats = (ReducingEncoder(load_encoder(spec, "cpu"), copies) for spec in (f"int8:{vit}", vit))
     stores = [open_store(tmp_path, encoder) for encoder in (ours, floats)]
-    told = encode_items(items, ours, stores[0], 8).nearness
-    encode_items(items, floats, stores[1], 8)
+    for encoder, store in zip((ours, floats), stores, strict=True):
+        encode_items(items, encoder, store, 8)
+    told = compare_to_float(items, ours, stores[0], 8)
+    assert compare_to_float(items, floats, stores[1], 8) is None
     some = [item.item for item in items if stores[1].has(item.item)][::2]
     rows = [np.concatenate([vectors for _, vectors in store.chunks(some)]) for store in stores]
     assert told is not None
@@ -149,13 +157,13 @@ def test_of_reduced_images_the_float_model_sees_the_reduced_ones_too(
 def test_models_of_convolutions_are_refused() -> None:
     said = refusal("int8:timm:tf_efficientnet_lite0")
     assert "convolutions" in said
-    assert "without it" in said
+    assert "this one without it" in said
 
 
 def test_what_is_no_float_model_or_no_cpu_is_refused(vit: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", feat=np.ones((1, 4), np.float32), name=np.array(["a"]))
-    assert "no model behind" in refusal(f"int8:features:{tmp_path}/t.npz")
-    assert "no model behind" in refusal(f"int8:int8:{vit}")
+    assert "no float model behind" in refusal(f"int8:features:{tmp_path}/t.npz")
+    assert "no float model behind" in refusal("int8:int8:nothing")
     assert 'device = "cpu"' in refusal(f"int8:{vit}", "cuda")
     assert "names no encoder" in refusal("int8:nothing")
 
@@ -163,3 +171,41 @@ def test_what_is_no_float_model_or_no_cpu_is_refused(vit: str, tmp_path: Path) -
 def test_texts_meet_images_in_float(tmp_path: Path) -> None:
     spec = save_open_clip(tmp_path)
     assert load_text_tower(f"int8:{spec}", "cpu").fingerprint == load_text_tower(spec, "cpu").fingerprint
+
+
+def test_images_that_cannot_be_opened_any_more_are_not_compared(
+    vit: str, pictures: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(pictures, tmp_path / "there")
+    encoder = load_encoder(f"int8:{vit}")
+    items, _ = hash_pictures(find_pictures(folder), lambda done, total: None)
+    store = open_store(tmp_path, encoder)
+    encode_items(items, encoder, store, 8)
+    shutil.rmtree(folder)
+    assert compare_to_float(items, encoder, store, 8) is None
+
+
+def test_the_fingerprint_is_that_of_the_graph_that_runs(vit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another library may make the same model int8 in another way: other vectors, so other rows."""
+    before = load_encoder(f"int8:{vit}").fingerprint
+    assert load_encoder(f"int8:{vit}").fingerprint == before
+    quantize = onnxruntime.quantization.quantize_dynamic
+    monkeypatch.setattr(
+        onnxruntime.quantization,
+        "quantize_dynamic",
+        lambda *args, **options: quantize(*args, **options | {"reduce_range": False}),
+    )
+    assert load_encoder(f"int8:{vit}").fingerprint != before
+
+
+def test_what_cannot_be_written_as_onnx_and_a_missing_extra_are_said(
+    vit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no rule for\nthis")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.onnx, "export", fail)
+        assert "cannot be made int8 (no rule for). Use it without int8:" in refusal(f"int8:{vit}")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "pip install 'annotation-loop[int8]'" in refusal(f"int8:{vit}")

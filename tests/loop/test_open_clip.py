@@ -257,15 +257,22 @@ def test_the_fingerprint_of_both_towers_knows_heads_and_tokenizer_but_not_the_fo
     def fingerprint(folder: str) -> str:
         return load_text_tower(f"open_clip:local-dir:{tmp_path / folder}", "cpu").fingerprint
 
+    def of_images(folder: str) -> str:
+        return load_encoder(f"open_clip:local-dir:{tmp_path / folder}", "cpu").fingerprint
+
     def rewrite(part: str, **changes: Any) -> None:
         told["model_cfg"][part] |= changes
         (tmp_path / "b" / "open_clip_config.json").write_text(json.dumps(told))
 
     prints = [fingerprint("a")]
     assert fingerprint("b") == prints[0]
+    images = [of_images("a")]
+    assert of_images("b") == images[0]
     rewrite("vision_cfg", head_width=32)
     prints.append(fingerprint("b"))
+    images.append(of_images("b"))
     rewrite("text_cfg", heads=4)
+    assert of_images("b") == images[-1]  # a text tower changes no vector of an image
     prints.append(fingerprint("b"))
     rewrite("text_cfg", hf_tokenizer_name="any")  # read from the folder
     for words in (["[PAD]", "[UNK]", "no", "effusion"], ["[PAD]", "[UNK]", "effusion", "no"]):
@@ -273,4 +280,7 @@ def test_the_fingerprint_of_both_towers_knows_heads_and_tokenizer_but_not_the_fo
         made = transformers.PreTrainedTokenizerFast(tokenizer_object=built, pad_token="[PAD]")
         made.save_pretrained(tmp_path / "b")
         prints.append(fingerprint("b"))
+    rewrite("vision_cfg", pool_type="avg")
+    images.append(of_images("b"))
     assert len(set(prints)) == len(prints)
+    assert len(set(images)) == len(images)

@@ -99,7 +99,7 @@ def test_a_masked_autoencoder_is_prepared_and_resized_as_by_its_own_code(tmp_pat
     assert embed(spec).tobytes() == found.tobytes()
 
 
-def test_the_large_one_of_retfound_and_cxrbase_loads_at_512(tmp_path: Path) -> None:
+def test_the_large_one_of_retfound_and_cxrbase_fits_at_512_but_for_its_missing_blocks(tmp_path: Path) -> None:
     """Only its shapes: 24 blocks of 1024; the table of 14 x 14 becomes one of 32 x 32."""
     model = timm.create_model("vit_large_patch16_224", pretrained=False, num_classes=0, depth=1)
     weights = {
@@ -188,6 +188,61 @@ def test_a_checkpoint_is_prepared_as_the_file_beside_it_says(tmp_path: Path) -> 
         assert "no preprocessing can be made of its `pretrained_cfg`" in refusal(spec)
     (tmp_path / "config.json").write_text("{}")
     assert "holds no `pretrained_cfg`" in refusal(spec)
+
+
+def test_the_configuration_of_timm_itself_beside_a_checkpoint_changes_nothing(tmp_path: Path) -> None:
+    """As the advice for offline machines makes it: the same rows, not all encoded anew."""
+    model = timm.create_model("resnet18", pretrained=False, num_classes=0)
+    save_file({n: t.contiguous() for n, t in model.state_dict().items()}, tmp_path / "model.safetensors")
+    spec = f"timm:resnet18@{tmp_path}/model.safetensors"
+    before = load_encoder(spec, "cpu").fingerprint
+    held = timm.get_pretrained_cfg("resnet18").to_dict()
+    told = {"architecture": "resnet18", "global_pool": "avg", "pretrained_cfg": held}
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    assert load_encoder(spec, "cpu").fingerprint == before
+
+
+def test_how_a_checkpoint_pools_is_as_the_file_beside_it_says(tmp_path: Path) -> None:
+    model = timm.create_model("test_vit", pretrained=False, num_classes=0, global_pool="avg", fc_norm=False)
+    save_file({n: t.contiguous() for n, t in model.state_dict().items()}, tmp_path / "model.safetensors")
+    spec = f"timm:test_vit@{tmp_path}/model.safetensors"
+    token = load_encoder(spec, "cpu")
+    held = timm.get_pretrained_cfg("test_vit").to_dict()
+    told = {"global_pool": "avg", "model_args": {"fc_norm": False}, "pretrained_cfg": held}
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    pooled = load_encoder(spec, "cpu")
+    assert pooled.fingerprint != token.fingerprint
+    inputs = [pooled.preprocess(picture) for picture in PICTURES]
+    with torch.inference_mode():
+        expected = model.eval()(torch.stack(inputs)).numpy()
+    np.testing.assert_allclose(pooled.embed(inputs), expected, rtol=1e-4, atol=1e-5)
+    for wrong in ({"model_args": {"depth": "x"}}, {"model_args": 3}, {"global_pool": "nothing"}):
+        (tmp_path / "config.json").write_text(json.dumps(told | wrong))
+        assert "timm makes no test_vit with its `model_args` and `global_pool`" in refusal(spec)
+
+
+def test_a_plain_transformer_of_another_size_is_interpolated_as_timm_does_it(tmp_path: Path) -> None:
+    """With antialiasing, unlike MAE's code, so that a checkpoint gives what timm's own weights would."""
+    model = make_vit()
+    save_file(model.state_dict(), tmp_path / "vit.safetensors")
+    there = {"file": str(tmp_path / "vit.safetensors")}
+    reference = timm.create_model(
+        ARCH, pretrained=True, num_classes=0, img_size=160, pretrained_cfg_overlay=there
+    )
+    encoder = load_encoder(f"timm:{ARCH}@{tmp_path}/vit.safetensors?size=160", "cpu")
+    inputs = [encoder.preprocess(picture) for picture in PICTURES]
+    with torch.inference_mode():
+        expected = reference.eval()(torch.stack(inputs)).numpy()
+    np.testing.assert_allclose(encoder.embed(inputs), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", ["cait_xxs24_224", "pit_ti_224", "volo_d1_224"])
+def test_a_table_of_another_kind_is_refused_or_fits(tmp_path: Path, arch: str) -> None:
+    held = timm.create_model(arch, pretrained=False, num_classes=0).state_dict()
+    small = {name: tensor for name, tensor in held.items() if name == "pos_embed"}
+    save_file(small, tmp_path / "a.safetensors")
+    said = refusal(f"timm:{arch}@{tmp_path}/a.safetensors?size=448")
+    assert "weights of the model" in said or "cannot be made for 448 pixels" in said
 
 
 @pytest.mark.parametrize("arch", PACKAGED)

@@ -119,14 +119,8 @@ def test_only_what_is_allowed_by_name_is_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
     assert "no state dictionary" in refusal(f"chexzero:{tmp_path}/a.pt", allow_pickle="a.pt")
     assert (tmp_path / "sprung").exists()
-    (tmp_path / "c.pt").write_bytes(b"no pickle at all")
+    (tmp_path / "c.pt").write_bytes(b"\x80no pickle at all.")
     assert "cannot be unpickled" in refusal(f"chexzero:{tmp_path}/c.pt", allow_pickle="c.pt")
-    (tmp_path / "empty.pt").touch()  # torch says nothing of it
-    for allowed, told in (
-        ("", "holds no plain weights (EOFError"),
-        ("empty.pt", "cannot be unpickled: Ran out of"),
-    ):
-        assert told in refusal(f"chexzero:{tmp_path}/empty.pt", allow_pickle=allowed)
 
 
 def test_weights_that_are_not_here_say_what_goes_where(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
