@@ -527,6 +527,15 @@ def test_missing_weights_are_not_filled_at_random(tmp_path: Path) -> None:
     assert "post_layernorm.weight" in refusal(f"hf:{tmp_path / 'r'}")
 
 
+@every_kind
+def test_every_kind_of_tower_keeps_near_to_float_as_int8(tmp_path: Path, name: str) -> None:
+    publish(tmp_path / "r", name)
+    ours, floats = embed(f"int8:hf:{tmp_path / 'r'}"), embed(f"hf:{tmp_path / 'r'}")
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(floats, axis=1)
+    assert ((ours * floats).sum(1) / lengths).min() > 0.98
+    assert np.abs(ours - floats).max() > 0
+
+
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     publish(tmp_path / "r", "xray-clip")
     (tmp_path / "r" / "preprocessor_config.json").write_text('{"image_processor_type": "Nothing"}')
