@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint bench clean
 
 $(BIN)/.installed: pyproject.toml requirements.lock
-	@echo "Installing (the first time about 6 GB, several minutes) ..."
+	@echo "Installing (the first time about 7 GB, ten minutes) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install -qq --constraint requirements.lock --editable '.[dev]'

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from forecasting.plots import save
 from forecasting.plots_compare import comparison_info, draw_comparison
 from forecasting.scorekeeping import score_forecasts
-from forecasting.words import listed
+from forecasting.words import counted, listed
 from loop.archive import read_archive
 from loop.comparison import Comparison, compare
 from loop.controller import open_book_of, read_history
 from loop.errors import BadInput
 from loop.features import FeatureStore, FeatureTable, read_about
 from loop.history import read_promises, take_looks
+from loop.sections import ForecastSettings
 from loop.settings import Settings, make_settings
 from loop.state import State
 from loop.stores import ENOUGH, find_folders
@@ -136,6 +137,14 @@ def compare_tables(
     if labels_used is not None and labels_used > len(known):
         raise BadInput(
             f"{len(known):,} labelled images are in all tables; --labels-used {labels_used:,} is more."
+        )
+    enough = ForecastSettings().from_labels
+    most = max(len(archive.labels.names) for archive in archives.values())
+    if len(known) < enough <= most:
+        least = min(archives, key=lambda name: len(archives[name].labels.names))
+        raise BadInput(
+            f"{counted(len(known), 'labelled image')} stand in all tables, and a learning curve needs {enough}: {least} holds "
+            f"only {counted(len(archives[least].labels.names), 'labelled image')}. Encode the same images with each."
         )
     chosen = np.sort(np.random.default_rng([seed, 0]).permutation(known)[:labels_used])
     settings = make_settings(

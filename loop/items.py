@@ -243,7 +243,12 @@ def _rows(source: Path) -> list[tuple[int, dict[str, str]]]:
             columns = [_column(name) for name in next(lines, [])]
             rows = [(lines.line_num, row) for row in lines if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{source} cannot be read as CSV in UTF-8: {error}") from None
+        if source.suffix.lower() == ".csv":
+            raise BadInput(f"{source} cannot be read as CSV in UTF-8: {error}") from None
+        raise BadInput(
+            f"{source} is neither a folder of images nor a manifest, a CSV file with the column `file`. Name the folder of "
+            "an image, not the image."
+        ) from None
     if "file" not in columns:
         raise BadInput(f"{source} has no column `file`; it has {', '.join(columns) or 'none'}.")
     doubled = sorted({name for name in columns if columns.count(name) > 1})

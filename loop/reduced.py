@@ -47,7 +47,10 @@ class ReducedImages:
                 return copy
         except DAMAGED:
             pass
-        image = reduce_image(open_image(path, least_side=DRAFT * self.side), self.side)
+        opened = open_image(path, least_side=DRAFT * self.side)
+        image = reduce_image(opened, self.side)
+        if image is opened:  # a copy would be no smaller
+            return image
         kept.parent.mkdir(parents=True, exist_ok=True)
         with whole(kept, synced=False) as draft:  # a copy that is damaged is made again
             image.save(draft, format="PNG", compress_level=1)

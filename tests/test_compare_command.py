@@ -130,6 +130,18 @@ def test_what_cannot_be_compared_ends_with_status_2_and_the_fact(
     assert "Traceback" not in result.output
 
 
+def test_a_table_of_too_few_images_is_named_and_more_labels_are_not_asked_for(
+    tables: Path, tmp_path: Path
+) -> None:
+    held = np.load(tables / f"{GOOD}.npz")
+    np.savez(tmp_path / "small.npz", feat=held["feat"][:30], name=held["name"][:30])
+    for order in ((f"{tables}/{WEAK}.npz", "small.npz"), ("small.npz", f"{tables}/{WEAK}.npz")):
+        files = [tmp_path / name for name in order]
+        result = compare("--labels", tables / "labels.csv", "--group", "patient", *files)
+        assert result.exit_code == 2
+        assert "small holds only 30 labelled images. Encode the same images with each." in result.output
+
+
 def test_tables_labels_and_a_project_do_not_go_together(tables: Path, tmp_path: Path) -> None:
     alone = compare(tables / f"{WEAK}.npz", tables / f"{GOOD}.npz")
     assert (alone.exit_code, "need --labels" in alone.output) == (2, True)

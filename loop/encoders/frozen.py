@@ -202,5 +202,7 @@ def choose_device(device: str) -> torch.device:
         place = torch.device(device)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise BadInput(f"[encoder] device = {device!r} cannot be used here: {first_line(error)}") from None
+        raise BadInput(
+            f"Device {device!r} cannot be used here ({first_line(error, 120)}). Ask for auto, cpu, cuda, cuda:1 or mps."
+        ) from None
     return place

@@ -53,6 +53,7 @@ def ray_cluster(address: str, n_workers: int) -> Iterator[bool]:
         Unavailable: No cluster answers there.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is told by us, once
     try:
         import ray
     except ImportError:
@@ -63,9 +64,11 @@ def ray_cluster(address: str, n_workers: int) -> Iterator[bool]:
         {"num_cpus": n_workers + 1, "include_dashboard": False} if address == "local" else {}
     )
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **room)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **room)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise Unavailable(f"No Ray cluster answers at {address}: {first_line(error)}") from None
+        raise Unavailable(
+            f"No Ray cluster answers at {address} ({first_line(error)}). Check the address, or take --ray local."
+        ) from None
     try:
         yield bool(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     finally:
@@ -78,7 +81,9 @@ def _check_port(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise Unavailable(f"No Ray cluster answers at {address}: {error}") from None
+        raise Unavailable(
+            f"No Ray cluster answers at {address} ({error}). Check the address, or take --ray local."
+        ) from None
 
 
 def on_ray(load: Load, fingerprint: str, n_workers: int, *, gpu: bool = False) -> Workers:
@@ -97,6 +102,8 @@ def on_ray(load: Load, fingerprint: str, n_workers: int, *, gpu: bool = False) -
 
         if not items:
             return
+        logging.getLogger("ray").setLevel(logging.ERROR)  # advice to those who write for Ray
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
@@ -112,7 +119,7 @@ def on_ray(load: Load, fingerprint: str, n_workers: int, *, gpu: bool = False) -
         shares = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             RayWorker,  # type: ignore[arg-type]  # a class, built once a worker
             fn_constructor_args=(load, fingerprint, batch_size),
-            concurrency=min(n_workers, len(rows)),
+            compute=ray.data.ActorPoolStrategy(size=min(n_workers, len(rows))),
             num_gpus=1 if gpu else 0,
         )
         try:

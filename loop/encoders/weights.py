@@ -96,7 +96,8 @@ def _read_torch(path: Path, allow_pickle: str) -> Any:
     if path.name != allow_pickle:
         raise BadInput(
             f"{path} holds {objects} besides plain weights. They can run any code, so they are refused. Save its weights as "
-            f'safetensors; or, if you trust whom it comes from, set [encoder] allow_pickle = "{path.name}".'
+            f'safetensors; or, if you trust whom it comes from, set [encoder] allow_pickle = "{path.name}" '
+            f"(loop encode --allow-pickle {path.name})."
         )
     try:
         with warnings.catch_warnings():

@@ -141,6 +141,8 @@ def test_a_manifest_that_cannot_be_used_names_line_and_fault(tmp_path: Path, tex
 
 def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path) -> None:
     assert "cannot be read as CSV" in refusal(write(tmp_path / "images.csv", b"file\n\xff\xfe\n"))
+    said = refusal(write(tmp_path / "images.png", b"\x89PNG\r\n\xff"))
+    assert "Name the folder of an image, not the image" in said
 
 
 def test_items_are_named_by_content_and_duplicates_and_unreadable_files_are_listed(tmp_path: Path) -> None:

@@ -56,6 +56,13 @@ def test_a_copy_has_the_pixels_that_made_it_and_the_source_is_not_read_again(
     assert [found.name for found in (tmp_path / "copies" / "ab").iterdir()] == [f"{'ab' * 16}.png"]
 
 
+def test_an_image_that_is_not_larger_is_not_copied(tmp_path: Path) -> None:
+    smooth((120, 90)).save(tmp_path / "a.png")
+    copies = ReducedImages(tmp_path / "copies", 100)
+    assert copies.open("ab" * 16, tmp_path / "a.png").size == (120, 90)
+    assert not (tmp_path / "copies").exists()
+
+
 def test_a_torn_copy_is_made_again(tmp_path: Path) -> None:
     smooth((900, 700)).save(tmp_path / "a.png")
     copies = ReducedImages(tmp_path, 100)
