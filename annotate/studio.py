@@ -8,10 +8,12 @@ carried out all the same.
 from __future__ import annotations
 
 import json
+import ssl
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -20,9 +22,10 @@ from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
-from annotate.errors import StudioRefused, StudioUnavailable
+from annotate.errors import AnnotateError, StudioRefused, StudioUnavailable
 from annotate.payloads import Json, read_time, write_time
-from annotate.refusals import WHERE_KEYS_ARE, explain
+from annotate.refusals import explain, explain_connection, find_reason
+from annotate.tokens import Token, hide, read_token
 
 T = TypeVar("T")
 
@@ -43,12 +46,12 @@ class About:
     Attributes:
         version: Label Studio's release.
         user: E-mail address of the key's owner.
-        token: Kind of key: "personal access token" or "legacy token".
+        token: What the key says of itself.
     """
 
     version: str
     user: str
-    token: str
+    token: Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,19 @@ class Project:
     n_tasks: int
 
 
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What Label Studio tells anybody.
+
+    Attributes:
+        version: Its release.
+        at: Its clock, in whole seconds, UTC; None if it does not tell.
+    """
+
+    version: str
+    at: datetime | None
+
+
 class Studio:
     """A Label Studio server, opened with a user's key.
 
@@ -84,29 +100,44 @@ class Studio:
         api_key: Personal access token (recommended) or legacy token. It is shown nowhere.
         page_size: Tasks read per call, at most 1000.
         timeout_s: Patience for reading; calls that store many rows get half an hour.
+        ca_file: Certificates of authorities to trust besides the public ones, PEM; None = those alone, or SSL_CERT_FILE.
 
     Raises:
-        StudioRefused: The address or key cannot be one.
+        StudioRefused: The address or key cannot be one, or there are no certificates in that file.
 
     Used as ``with Studio(...) as studio``, or closed with :meth:`close`, it gives its connections back.
     """
 
-    def __init__(self, url: str, api_key: str, *, page_size: int = 500, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        page_size: int = 500,
+        timeout_s: float = 60.0,
+        ca_file: Path | None = None,
+    ) -> None:
         if not url.startswith(("http://", "https://")):
             raise StudioRefused(f"{url!r} is not an address of Label Studio. Give it as http://HOST:PORT.")
-        if not api_key.strip() or not api_key.strip().isascii() or len(api_key.split()) != 1:
-            raise StudioRefused(f"No usable key for Label Studio was given. {WHERE_KEYS_ARE}")
-        self.url = str(httpx.URL(url).copy_with(userinfo=b"")).rstrip("/")
         self._secret = api_key.strip()
+        self._token = read_token(self._secret)
+        self.url = _plain(url)
         self._page_size = min(page_size, LARGEST_PAGE)
         base = url.rstrip("/") + "/"  # without the slash the SDK's token refresh loses a sub-path
-        client = httpx.Client(timeout=timeout_s, follow_redirects=True)
+        client = httpx.Client(
+            timeout=timeout_s,
+            follow_redirects=True,
+            verify=trusted(ca_file),
+            event_hooks={"response": [_refuse_moved]},
+        )
         weakref.finalize(self, client.close)
+        self._client = client
         self.close: Callable[[], None] = client.close
-        sdk: Any = self._call("opening it", lambda: _open(base, self._secret, client))
+        self._sdk: Any = None
+        self._sdk = self._call("opening it", lambda: _open(base, self._secret, client))
         # The SDK's own HTTP client, below its methods: it adds and renews tokens of either kind, and gives
         # the JSON as the server sent it, which is what we keep.
-        self._http = sdk._client_wrapper.httpx_client
+        self._http = self._sdk._client_wrapper.httpx_client
 
     def __enter__(self) -> Self:
         return self
@@ -123,8 +154,7 @@ class Studio:
         """Check address and key. ``GET /api/version``, ``GET /api/current-user/whoami``."""
         version = self._read("asking its version", "api/version")
         user = self._read("asking who we are", "api/current-user/whoami")
-        token = "personal access token" if self._secret.count(".") == 2 else "legacy token"
-        return About(str(version.get("release", "unknown")), str(user.get("email", "")), token)
+        return About(str(version.get("release", "unknown")), str(user.get("email", "")), self._token)
 
     def create_project(
         self,
@@ -320,6 +350,66 @@ class Studio:
         )
         return int(made["id"])
 
+    # -- what is only looked at -----------------------------------------------------------------------
+
+    def legacy_tokens_enabled(self) -> bool | None:
+        """Whether the organization lets legacy tokens in; None if it does not tell. ``GET /api/jwt/settings``."""
+        try:
+            got = self._read("reading the organization's token settings", "api/jwt/settings")
+        except StudioRefused:
+            return None
+        return bool(got["legacy_api_tokens_enabled"])
+
+    def local_folders(self, project_id: int) -> list[str]:
+        """Folders of its machine that Label Studio serves to a project. ``GET /api/storages/localfiles``."""
+        what = f"listing the storages of project {project_id}"
+        return [
+            str(row["path"]) for row in self._read(what, "api/storages/localfiles", {"project": project_id})
+        ]
+
+    def n_members(self, project_id: int) -> int:
+        """How many users were made members of the project itself; the Community edition knows none."""
+        what = f"counting the members of project {project_id}"
+        try:
+            members = self._read(what, f"api/projects/{project_id}/members/")
+        except StudioRefused as error:
+            if "(HTTP 404)" in str(error):
+                return 0
+            raise
+        return len(members["results"] if isinstance(members, dict) else members)
+
+    def task_data(self, project_id: int, task_id: int) -> Json | None:
+        """The data of a task; None if the project does not have it (any more)."""
+        query = {"filters": {"conjunction": "and", "items": [_filter("id", "in_list", "List", [task_id])]}}
+        found = self._page(f"reading task {task_id}", project_id, "id,data", "task_only", query)
+        return dict(found[0]["data"]) if found else None
+
+    def image(self, address: str, *, known: bool = True) -> bytes:
+        """Fetch an image as an annotator's browser would.
+
+        Args:
+            address: As it stands in a task's data. The key is shown to this Label Studio only.
+            known: With our key; False = as anybody could.
+
+        Raises:
+            StudioRefused: It is not given out.
+        """
+        what, own = "fetching an image", self.url.partition("://")[2]
+        path = address.partition("://")[2].removeprefix(own) if "://" in address else address
+        foreign = "://" in address and address.partition("://")[2] == path
+        url = address if foreign else f"{self.url}/{path.lstrip('/')}"
+
+        def fetch() -> bytes:
+            headers = self._sdk._client_wrapper.get_headers() if known and not foreign else {}
+            response = self._client.get(url, headers=headers)
+            kind = response.headers.get("content-type", "").partition(";")[0]
+            if response.is_success and kind in ("text/html", "application/json"):  # a login page, perhaps
+                raise ApiError(status_code=401, body=f"{kind} instead of an image")
+            _refuse_bad(response)
+            return response.content
+
+        return self._call(what, fetch)
+
     # -- predictions and the queue ----------------------------------------------------------------------
 
     def model_versions(self, project_id: int) -> dict[str, int]:
@@ -436,29 +526,115 @@ class Studio:
             try:
                 return call()
             except ApiError as error:
-                # The SDK renews a session without leeway. A refused call changed nothing, so ask once more.
-                if error.status_code == 401 and self._secret.count(".") == 2 and not last:
-                    continue
-                raise explain(self.url, what, error.status_code or 0, error.body, self._secret) from None
-            except httpx.TimeoutException:
-                raise StudioUnavailable(
-                    f"Label Studio at {self.url} did not answer in time while {what}. It may still be "
-                    "working on it; run the command again, it finds out by itself."
-                ) from None
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise StudioUnavailable(
-                    f"Label Studio at {self.url} cannot be reached while {what}: {self._clean(str(error))}. "
-                    "Is it running, and is the address right?"
-                ) from None
-            except json.JSONDecodeError:
-                raise StudioUnavailable(
-                    f"What answers at {self.url} while {what} does not speak Label Studio's language. Is the "
-                    "address right, sub-path included, and is no login page in between?"
-                ) from None
+                if error.status_code == 401 and self._ended_session() and not last:
+                    continue  # a refused call changed nothing, so ask once more, with a new session
+                told = explain(what, self.url, error.status_code or 0, self._hidden(error.body), self._token)
+                raise told from None
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+                raise _translated(what, self.url, error, self._hidden(str(error))) from None
         raise AssertionError("unreachable")
 
-    def _clean(self, text: str) -> str:
-        return text.replace(self._secret, "[key]").strip().rstrip(".")
+    def _ended_session(self) -> bool:
+        """Forget the session that a personal access token opened; False if there was none.
+
+        The SDK renews it by this machine's clock: one that is slow would show an ended session for ever.
+        """
+        tokens = self._sdk and self._sdk._client_wrapper._tokens_client
+        if not tokens or not tokens._access_token:
+            return False
+        tokens._access_token = None
+        return True
+
+    def _hidden(self, said: Any) -> Any:
+        """Take the keys out of what a server or library said, at any depth."""
+        if isinstance(said, dict):
+            return {self._hidden(key): self._hidden(value) for key, value in said.items()}
+        if isinstance(said, list):
+            return [self._hidden(value) for value in said]
+        session = self._sdk and self._sdk._client_wrapper._tokens_client._access_token
+        return hide(said, self._secret, session or "") if isinstance(said, str) else said
+
+
+def greet(url: str, *, ca_file: Path | None = None, timeout_s: float = 10.0) -> Greeting:
+    """Ask a Label Studio for version and time, without a key. ``GET /api/version``.
+
+    Raises:
+        StudioUnavailable: Nobody answers, or not in Label Studio's language.
+        StudioRefused: Its certificate is not trusted, or it asks for more than that.
+    """
+    url, what = _plain(url), "asking its version"
+    try:
+        with httpx.Client(timeout=timeout_s, follow_redirects=True, verify=trusted(ca_file)) as client:
+            response = client.get(f"{url}/api/version")
+            release = _answer(response)["release"]
+    except ApiError as error:
+        raise StudioUnavailable(
+            f"What answers at {url} while {what} is no Label Studio (HTTP {error.status_code}): "
+            f"{find_reason(error.body)}. Is the address right, sub-path included?"
+        ) from None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+        raise _translated(what, url, error, str(error)) from None
+    date = response.headers.get("date")
+    return Greeting(str(release), None if date is None else parsedate_to_datetime(date))
+
+
+def _plain(url: str) -> str:
+    """An address without user, password and closing slash."""
+    return str(httpx.URL(url).copy_with(userinfo=b"")).rstrip("/")
+
+
+def trusted(ca_file: Path | None) -> ssl.SSLContext:
+    """The authorities whose certificates are trusted: the public ones or SSL_CERT_FILE's, and those of a file.
+
+    Raises:
+        StudioRefused: The file is not there, or holds no certificate.
+    """
+    try:
+        context = httpx.create_ssl_context()
+    except OSError as error:
+        raise StudioRefused(
+            f"SSL_CERT_FILE or SSL_CERT_DIR names no certificates ({error}). Correct it, or unset it and set "
+            "[label_studio] ca_file."
+        ) from None
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except OSError as error:
+            raise StudioRefused(
+                f"[label_studio] ca_file = {ca_file} holds no certificates ({error.strerror or error}). Give the PEM file "
+                "of the authority that signed Label Studio's certificate."
+            ) from None
+    return context
+
+
+def _refuse_moved(response: httpx.Response) -> None:
+    """A redirected POST would arrive as a GET: say where the server is instead."""
+    if response.has_redirect_location and response.request.method not in ("GET", "HEAD"):
+        here, there = response.request.url, response.request.url.join(response.headers["location"])
+        raise StudioRefused(
+            f"Label Studio is not at {here.scheme}://{here.netloc.decode()} itself: it sends us on to "
+            f"{there.scheme}://{there.netloc.decode()}{there.path.partition('api/')[0].rstrip('/')}. Give that as its address."
+        )
+
+
+def _translated(what: str, url: str, error: Exception, said: str) -> AnnotateError:
+    """What the network's library or a strange answer means; ``said`` is the error's text without keys."""
+    if isinstance(error, httpx.TimeoutException):
+        return StudioUnavailable(
+            f"Label Studio at {url} did not answer in time while {what}. It may still be "
+            "working on it; run the command again, it finds out by itself."
+        )
+    if isinstance(error, httpx.TooManyRedirects):
+        return StudioRefused(
+            f"What answers at {url} while {what} sends us in circles. Give the address as a browser shows it when you "
+            "are logged in."
+        )
+    if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
+        return explain_connection(what, url, said.strip().rstrip("."))
+    return StudioUnavailable(  # no JSON, or not even text
+        f"What answers at {url} while {what} does not speak Label Studio's language. Is the "
+        "address right, sub-path included, and is no login page in between?"
+    )
 
 
 def _open(url: str, api_key: str, client: httpx.Client) -> Any:
@@ -468,11 +644,16 @@ def _open(url: str, api_key: str, client: httpx.Client) -> Any:
 
 def _answer(response: httpx.Response) -> Any:
     """The JSON of a good answer; what the SDK raises for a bad one."""
+    _refuse_bad(response)
+    return response.json() if response.content else None
+
+
+def _refuse_bad(response: httpx.Response) -> None:
     if response.is_success:
-        return response.json() if response.content else None
+        return
     try:
         body = response.json()
-    except json.JSONDecodeError:
+    except ValueError:
         body = response.text
     raise ApiError(status_code=response.status_code, body=body)
 

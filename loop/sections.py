@@ -93,6 +93,10 @@ class LabelStudioSettings(Section):
     project_id: Annotated[int, Field(ge=1)] | None = Field(
         None, description="id of an existing project to adopt; leave out to create one", examples=[1]
     )
+    ca_file: str = Field(
+        "",
+        description="certificates of your own authority, a PEM file relative to this one, if Label Studio's certificate is signed by it; default: the public authorities, or SSL_CERT_FILE",
+    )
     title: str = Field(
         "", max_length=50, description="title of the project to create; default: the project's name"
     )

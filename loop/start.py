@@ -98,7 +98,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
         BadInput: Images, encoder or settings cannot be used.
         AnnotateError: Label Studio refused or did not answer; run it again.
     """
-    studio = Studio(settings.label_studio.url, api_key)
+    studio = Studio(settings.label_studio.url, api_key, ca_file=settings.ca_path)
     studio.about()  # a wrong address or key should be known before an hour of encoding
     settings.folder.mkdir(parents=True, exist_ok=True)
     with _alone(settings.folder), State.create(settings.state_url) as state:
@@ -151,7 +151,7 @@ def opened(settings: Settings, api_key: str) -> Iterator[Loop]:
         project = state.fact("project")
         if project is None:
             raise BadInput("The project was not set up to the end. Run `loop start` again.")
-        studio = Studio(settings.label_studio.url, api_key)
+        studio = Studio(settings.label_studio.url, api_key, ca_file=settings.ca_path)
         if studio.url != project["url"]:
             raise BadInput(
                 f"This project was started on {project['url']}, but the settings name {studio.url}. Labels of another "
