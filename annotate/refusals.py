@@ -98,7 +98,7 @@ def _remedy_for_key(reason: str, token: Token) -> str:
     if "legacy" in reason:
         return (
             "This is a legacy token, and the organization has them switched off. "
-            f"{WHERE_KEYS_ARE} (Or an owner switches legacy tokens on: Organization, API Tokens Settings.)"
+            f"{WHERE_KEYS_ARE} (Or an owner switches legacy tokens on: Organization, Access Token Settings.)"
         )
     if "wrong type" in reason or token.kind == "access token":
         return (

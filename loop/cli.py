@@ -10,6 +10,7 @@ import click
 
 from loop.cli_compare import compare
 from loop.cli_curves import backtest, forecast, plan, prior
+from loop.cli_doctor import doctor
 from loop.cli_encoders import encoders
 from loop.cli_features import encode, features
 from loop.cli_options import api_key, as_json_option, configured, force_option, plot_option, spoken, tell
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 encoders.add_command(compare)
-for command in (plan, forecast, backtest, prior, encode, features, encoders, simulate, demo):
+for command in (doctor, plan, forecast, backtest, prior, encode, features, encoders, simulate, demo):
     main.add_command(command)
 
 
