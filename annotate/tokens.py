@@ -18,6 +18,7 @@ WHERE_KEYS_ARE = (
     "Create a personal access token in Label Studio, Account & Settings, and set LABEL_STUDIO_API_KEY to it."
 )
 HIDDEN = "[key]"
+SHORTEST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,11 @@ def read_token(key: str) -> Token:
 
 
 def hide(text: str, *keys: str) -> str:
-    """A text without the keys, however they are spelled in it: plain, URL-encoded or base64."""
-    for key in filter(None, keys):
+    """A text without the keys, however they are spelled in it: plain, URL-encoded or base64.
+
+    What is shorter than eight characters is no key of any server's, and hiding it would only garble the text.
+    """
+    for key in (key for key in keys if len(key) >= SHORTEST):
         for spelling in _spellings(key):
             text = text.replace(spelling, HIDDEN)
     return text

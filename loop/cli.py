@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,10 @@ class Failure(click.ClickException):
     """An error of ours, shown as one message without a traceback."""
 
     def __init__(self, error: Exception, exit_code: int) -> None:
-        super().__init__(str(error))
+        from annotate.tokens import hide
+
+        # whatever was given by mistake as a URL, a setting or a path: it is not said again
+        super().__init__(hide(str(error), os.environ.get("LABEL_STUDIO_API_KEY", "").strip()))
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
 

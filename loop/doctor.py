@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from annotate.tokens import hide
 from loop.checks import Check, Known, look_here, read_known
 from loop.checks_studio import Clock, look_at_studio
 from loop.errors import LoopError
@@ -47,13 +48,18 @@ def examine(read_settings: Callable[[], Settings], config: Path, key: str, clock
         key: Label Studio's; empty if there is none. It is told to Label Studio only.
         clock: Our clock, to be compared with the server's.
     """
+    name, checks = _look_at_all(read_settings, config, key, clock)
+    return Examination(name, tuple(replace(check, fact=hide(check.fact, key)) for check in checks))
+
+
+def _look_at_all(
+    read_settings: Callable[[], Settings], config: Path, key: str, clock: Clock
+) -> tuple[str, Iterable[Check]]:
     try:
         settings = read_settings()
     except LoopError as error:
-        return Examination(
-            "", (Check("settings", "error", str(error), "Nothing else can be looked at before."),)
-        )
-    return Examination(settings.project.name, tuple(_look(settings, config, key, clock)))
+        return "", [Check("settings", "error", str(error), "Nothing else can be looked at before.")]
+    return settings.project.name, _look(settings, config, key, clock)
 
 
 def _look(settings: Settings, config: Path, key: str, clock: Clock) -> Iterator[Check]:

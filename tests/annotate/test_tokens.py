@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -85,16 +84,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return found_authority(tmp_path_factory.mktemp("authority"))
 
 
-@pytest.fixture
-def personal(studio_server: ThrowawayServer) -> Iterator[str]:
-    """A personal access token of the server's one user, revoked in the end."""
-    mine = {"Authorization": f"Token {studio_server.api_key}"}
-    with httpx.Client(base_url=studio_server.url, headers=mine) as browser:
-        token = browser.post("/api/token/").raise_for_status().json()["token"]
-        yield token
-        browser.post("/api/token/blacklist/", json={"refresh": token})
-
-
 def test_a_certificate_of_an_unknown_authority_is_refused_with_the_remedy(authority: Authority) -> None:
     with front("http://127.0.0.1:9", authority=authority) as proxy:
         for call in (lambda: greet(proxy.url), lambda: Studio(proxy.url, "f" * 40).project(1)):
@@ -145,13 +134,13 @@ def test_an_address_that_sends_us_on_is_told_before_a_post_is_lost() -> None:
 def test_tls_of_a_private_authority_and_a_sub_path_lead_to_the_same_project(
     place: Workplace,
     studio_server: ThrowawayServer,
-    personal: str,
+    personal_token: str,
     authority: Authority,
     kind: str,
     slash: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    key = studio_server.api_key if kind == "legacy token" else personal
+    key = studio_server.api_key if kind == "legacy token" else personal_token
     with front(studio_server.url, "/label-studio", authority) as proxy:
         ca_file: Path | None = authority.ca
         if slash:  # the other way to name the authority
@@ -170,9 +159,9 @@ def test_tls_of_a_private_authority_and_a_sub_path_lead_to_the_same_project(
 
 @pytest.mark.studio
 def test_a_session_that_ends_early_is_renewed_whatever_our_clock_says(
-    place: Workplace, studio_server: ThrowawayServer, personal: str
+    place: Workplace, studio_server: ThrowawayServer, personal_token: str
 ) -> None:
-    studio = Studio(studio_server.url, personal)
+    studio = Studio(studio_server.url, personal_token)
     studio.about()
     tokens = studio._sdk._client_wrapper._tokens_client
     ended = (
@@ -185,22 +174,22 @@ def test_a_session_that_ends_early_is_renewed_whatever_our_clock_says(
 
 @pytest.mark.studio
 def test_a_personal_access_token_revoked_meanwhile_is_explained_and_shown_nowhere(
-    studio_server: ThrowawayServer, personal: str
+    studio_server: ThrowawayServer, personal_token: str
 ) -> None:
-    studio = Studio(studio_server.url, personal)
+    studio = Studio(studio_server.url, personal_token)
     studio.about()
     mine = {"Authorization": f"Token {studio_server.api_key}"}
-    httpx.post(f"{studio_server.url}/api/token/blacklist/", headers=mine, json={"refresh": personal})
+    httpx.post(f"{studio_server.url}/api/token/blacklist/", headers=mine, json={"refresh": personal_token})
     studio._sdk._client_wrapper._tokens_client._access_token = None  # five minutes later
     with pytest.raises(StudioRefused, match="has expired, was revoked") as caught:
         studio.about()
     told = "".join(traceback.format_exception(caught.value))
-    assert not [part for part in personal.split(".")[1:] if part in told]
+    assert not [part for part in personal_token.split(".")[1:] if part in told]
 
 
 @pytest.mark.studio
 def test_a_legacy_token_that_was_switched_off_is_explained(
-    studio_server: ThrowawayServer, personal: str
+    studio_server: ThrowawayServer, personal_token: str
 ) -> None:
     boss = {"Authorization": f"Token {studio_server.api_key}"}
     settings = f"{studio_server.url}/api/jwt/settings"
@@ -208,12 +197,12 @@ def test_a_legacy_token_that_was_switched_off_is_explained(
     try:
         with pytest.raises(StudioRefused, match="switched off"):
             Studio(studio_server.url, studio_server.api_key).about()
-        studio = Studio(studio_server.url, personal)
+        studio = Studio(studio_server.url, personal_token)
         assert studio.legacy_tokens_enabled() is False
     finally:
-        access = httpx.post(f"{studio_server.url}/api/token/refresh/", json={"refresh": personal}).json()[
-            "access"
-        ]
+        access = httpx.post(
+            f"{studio_server.url}/api/token/refresh/", json={"refresh": personal_token}
+        ).json()["access"]
         httpx.post(
             settings,
             headers={"Authorization": f"Bearer {access}"},
