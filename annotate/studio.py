@@ -80,6 +80,32 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What a project tells its annotators, and whether it gives them tasks.
+
+    Attributes:
+        title: On the project's card, 3 to 50 characters.
+        instruction: HTML, shown before labelling and on request.
+        shows_instruction: Whether it is shown before labelling.
+        maximum_annotations: Annotations each task needs; 0 closes the queue.
+    """
+
+    title: str
+    instruction: str
+    shows_instruction: bool
+    maximum_annotations: int
+
+    def to_fields(self) -> dict[str, Any]:
+        """The same under Label Studio's names."""
+        return {
+            "title": self.title,
+            "expert_instruction": self.instruction,
+            "show_instruction": self.shows_instruction,
+            "maximum_annotations": self.maximum_annotations,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Greeting:
     """What Label Studio tells anybody.
 
@@ -210,6 +236,17 @@ class Studio:
             maximum_annotations=int(got["maximum_annotations"]),
             show_suggestions=bool(got["show_collab_predictions"]),
             n_tasks=int(got["task_number"]),
+        )
+
+    def notice(self, project_id: int) -> Notice:
+        """Read what a project tells its annotators. ``GET /api/projects/{id}/``."""
+        fields = "id,title,expert_instruction,show_instruction,maximum_annotations"
+        got = self._read(f"reading project {project_id}", f"api/projects/{project_id}/", {"include": fields})
+        return Notice(
+            title=str(got["title"]),
+            instruction=str(got["expert_instruction"] or ""),
+            shows_instruction=bool(got["show_instruction"]),
+            maximum_annotations=int(got["maximum_annotations"]),
         )
 
     def find_project(self, mark: str) -> int | None:

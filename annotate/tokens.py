@@ -97,9 +97,12 @@ def _claims(key: str) -> dict[str, Any] | None:
 
 
 def _spellings(key: str) -> list[str]:
-    encoded = base64.b64encode(key.encode()).decode().rstrip("=")
     signature = key.rpartition(".")[2]  # of a JWT the one part that is secret
-    found = {key, quote(key, safe=""), quote_plus(key), encoded, encoded.translate({43: "-", 47: "_"})}
-    if key.count(".") == 2 and len(signature) >= 16:
+    found = {key, quote(key, safe=""), quote_plus(key)}
+    if key.count(".") == 2 and len(signature) >= SHORTEST:
         found.add(signature)
+    for n_before in range(3):  # base64 of a longer text, in which the key begins at any place
+        encoded = base64.b64encode(b" " * n_before + key.encode()).decode()
+        inner = encoded[4 if n_before else 0 : -4]  # what its neighbours do not change
+        found |= {inner, inner.translate({ord("+"): "-", ord("/"): "_"})}
     return sorted(found, key=len, reverse=True)

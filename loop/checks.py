@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from loop.board import FACT as BEFORE_STOP
 from loop.encoders import EXAMPLES
 from loop.encoders.catalogue import list_encoders
 from loop.encoders.presence import weights_are_here, weights_file
@@ -61,6 +62,7 @@ class Known:
         tasks: Item id to task id.
         served: Model version and number of predictions that were pushed last.
         unfinished: Whether a push was begun and not confirmed.
+        closed: Whether the loop closed the queue, on STOP.
     """
 
     behind: Sequence[str]
@@ -70,6 +72,7 @@ class Known:
     tasks: Mapping[str, int]
     served: tuple[str, int] | None
     unfinished: bool
+    closed: bool = False
 
 
 def read_known(settings: Settings) -> Known | None:
@@ -90,6 +93,7 @@ def read_known(settings: Settings) -> Known | None:
             tasks=state.tasks(),
             served=state.last_push(),
             unfinished=state.unconfirmed() is not None,
+            closed=bool((state.fact(BEFORE_STOP) or {}).get("closed")),
         )
 
 

@@ -116,6 +116,11 @@ class LabelStudioSettings(Section):
         description="pre-fill the probe's answers on images of the active part; faster, but annotators then see which images are random, and lean towards the probe",
     )
 
+    close_on_stop: bool = Field(
+        False,
+        description="on STOP close the queue, too: nobody gets a task until the loop goes on; title and instructions say STOP in any case",
+    )
+
     @field_validator("url")
     @classmethod
     def _http(cls, url: str) -> str:

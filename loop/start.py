@@ -18,6 +18,7 @@ from annotate.desk import StudioDesk
 from annotate.interface import Interface, make_interface, parse_interface
 from annotate.matching import ensure_tasks, match_existing
 from annotate.studio import Studio
+from loop.board import StudioBoard
 from loop.cold_start import find_tower, open_zero_shot, score_by_texts
 from loop.controller import Loop, ask_first_batch, project_pool
 from loop.encoders import Encoder
@@ -401,6 +402,7 @@ def _loop(settings: Settings, state: State, studio: Studio, project_id: int, int
         project_pool(features, pool, settings),
         utc_now,
         open_zero_shot(settings, state) if state.last_round() is None else None,
+        StudioBoard(studio, project_id, state, utc_now, settings.label_studio.close_on_stop),
     )
 
 
