@@ -185,10 +185,11 @@ def check_queue(project: Project, known: Known) -> Check:
     return Check(
         "queue",
         "error",
-        f"it serves '{project.sampling}' with model version '{project.model_version}', not '{version}' by uncertainty: "
-        "somebody saved the project's settings, and annotators do not get the loop's order",
-        'Set it again over the API (sampling = "Uncertainty sampling", model_version as named here), or finish the batch: '
-        "the next `loop step` that asks one sets it.",
+        f"it serves '{project.sampling}' with model version '{project.model_version}', not 'Uncertainty sampling' of "
+        f"'{version}': annotators do not get the loop's order. Somebody saved the project's settings (hiding predictions "
+        "there forgets the model version)",
+        f'PATCH the project over the API: {{"sampling": "Uncertainty sampling", "model_version": "{version}"}}; or judge what '
+        "is there with `loop step --now`, which asks a new batch and sets both.",
     )
 
 

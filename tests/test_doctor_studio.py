@@ -73,10 +73,11 @@ def test_what_people_meddled_with_is_found(ward: Ward) -> None:
     )
     assert not_well(ward.examine()) == {"queue": "error", "annotations": "warning", "suggestions": "warning"}
     version = studio.project(project_id).model_version
-    studio.update_project(
-        project_id, sampling="Uncertainty sampling", maximum_annotations=1, show_collab_predictions=False
-    )
-    assert studio.project(project_id).model_version == version
+    studio.update_project(project_id, sampling="Uncertainty sampling", maximum_annotations=1)
+    studio.update_project(project_id, show_collab_predictions=False)  # which forgets the model version, too
+    assert not_well(ward.examine()) == {"queue": "error"}
+    studio.serve(project_id, version)
+    assert not_well(ward.examine()) == {}
     studio.update_project(project_id, label_config=xml.replace("cannot tell", "perhaps"))
     assert not_well(ward.examine()) == {"interface": "error"}
     studio.update_project(project_id, label_config=xml)

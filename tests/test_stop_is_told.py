@@ -121,13 +121,14 @@ def test_a_real_project_says_stop_and_goes_on(ward: Ward, close: bool) -> None:
     ward.start()
     studio, project_id = ward.studio, ward.project_id
     studio.update_project(project_id, expert_instruction="<p>Look <b>twice</b>.</p>", show_instruction=False)
-    before = studio.notice(project_id)
+    before, version = studio.notice(project_id), studio.project(project_id).model_version
     answer(studio, project_id, 10)
 
     result = ward.run("step", "--json", "--set", "stop.budget=10", *with_close)
     assert (result.exit_code, json.loads(result.stdout)["verdict"]) == (10, "STOP")
     told = studio.notice(project_id)
     assert told == stopped(before, json.loads(result.stdout)["reason"], close=close)
+    assert studio.project(project_id).model_version == version
     assert (studio.next_task(project_id) is None) == close
     again = ward.run("step", "--json", "--set", "stop.budget=10", *with_close)
     assert again.exit_code == 10
