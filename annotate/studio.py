@@ -8,12 +8,10 @@ carried out all the same.
 from __future__ import annotations
 
 import json
-import ssl
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -22,10 +20,11 @@ from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
-from annotate.errors import AnnotateError, StudioRefused, StudioUnavailable
+from annotate.errors import StudioRefused
 from annotate.payloads import Json, read_time, write_time
-from annotate.refusals import explain, explain_connection, find_reason
+from annotate.refusals import explain
 from annotate.tokens import Token, hide, read_token
+from annotate.wire import plain_address, read_answer, refuse_bad, refuse_moved, translated, trusted
 
 T = TypeVar("T")
 
@@ -105,19 +104,6 @@ class Notice:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """What Label Studio tells anybody.
-
-    Attributes:
-        version: Its release.
-        at: Its clock, in whole seconds, UTC; None if it does not tell.
-    """
-
-    version: str
-    at: datetime | None
-
-
 class Studio:
     """A Label Studio server, opened with a user's key.
 
@@ -147,14 +133,14 @@ class Studio:
             raise StudioRefused(f"{url!r} is not an address of Label Studio. Give it as http://HOST:PORT.")
         self._secret = api_key.strip()
         self._token = read_token(self._secret)
-        self.url = _plain(url)
+        self.url = plain_address(url)
         self._page_size = min(page_size, LARGEST_PAGE)
         base = url.rstrip("/") + "/"  # without the slash the SDK's token refresh loses a sub-path
         client = httpx.Client(
             timeout=timeout_s,
             follow_redirects=True,
             verify=trusted(ca_file),
-            event_hooks={"response": [_refuse_moved]},
+            event_hooks={"response": [refuse_moved]},
         )
         weakref.finalize(self, client.close)
         self._client = client
@@ -442,7 +428,7 @@ class Studio:
             kind = response.headers.get("content-type", "").partition(";")[0]
             if response.is_success and kind in ("text/html", "application/json"):  # a login page, perhaps
                 raise ApiError(status_code=401, body=f"{kind} instead of an image")
-            _refuse_bad(response)
+            refuse_bad(response)
             return response.content
 
         return self._call(what, fetch)
@@ -555,7 +541,7 @@ class Studio:
         return self._ask(what, "POST", path, json=body, files=files, request_options=options)
 
     def _ask(self, what: str, method: str, path: str, **said: Any) -> Any:
-        return self._call(what, lambda: _answer(self._http.request(path, method=method, **said)))
+        return self._call(what, lambda: read_answer(self._http.request(path, method=method, **said)))
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
         """Make a call and translate what can go wrong: the one place where foreign errors become ours."""
@@ -568,7 +554,7 @@ class Studio:
                 told = explain(what, self.url, error.status_code or 0, self._hidden(error.body), self._token)
                 raise told from None
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-                raise _translated(what, self.url, error, self._hidden(str(error))) from None
+                raise translated(what, self.url, error, self._hidden(str(error))) from None
         raise AssertionError("unreachable")
 
     def _ended_session(self) -> bool:
@@ -592,107 +578,9 @@ class Studio:
         return hide(said, self._secret, session or "") if isinstance(said, str) else said
 
 
-def greet(url: str, *, ca_file: Path | None = None, timeout_s: float = 10.0) -> Greeting:
-    """Ask a Label Studio for version and time, without a key. ``GET /api/version``.
-
-    Raises:
-        StudioUnavailable: Nobody answers, or not in Label Studio's language.
-        StudioRefused: Its certificate is not trusted, or it asks for more than that.
-    """
-    url, what = _plain(url), "asking its version"
-    try:
-        with httpx.Client(timeout=timeout_s, follow_redirects=True, verify=trusted(ca_file)) as client:
-            response = client.get(f"{url}/api/version")
-            release = _answer(response)["release"]
-    except ApiError as error:
-        raise StudioUnavailable(
-            f"What answers at {url} while {what} is no Label Studio (HTTP {error.status_code}): "
-            f"{find_reason(error.body)}. Is the address right, sub-path included?"
-        ) from None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
-        raise _translated(what, url, error, str(error)) from None
-    date = response.headers.get("date")
-    return Greeting(str(release), None if date is None else parsedate_to_datetime(date))
-
-
-def _plain(url: str) -> str:
-    """An address without user, password and closing slash."""
-    return str(httpx.URL(url).copy_with(userinfo=b"")).rstrip("/")
-
-
-def trusted(ca_file: Path | None) -> ssl.SSLContext:
-    """The authorities whose certificates are trusted: the public ones or SSL_CERT_FILE's, and those of a file.
-
-    Raises:
-        StudioRefused: The file is not there, or holds no certificate.
-    """
-    try:
-        context = httpx.create_ssl_context()
-    except OSError as error:
-        raise StudioRefused(
-            f"SSL_CERT_FILE or SSL_CERT_DIR names no certificates ({error}). Correct it, or unset it and set "
-            "[label_studio] ca_file."
-        ) from None
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except OSError as error:
-            raise StudioRefused(
-                f"[label_studio] ca_file = {ca_file} holds no certificates ({error.strerror or error}). Give the PEM file "
-                "of the authority that signed Label Studio's certificate."
-            ) from None
-    return context
-
-
-def _refuse_moved(response: httpx.Response) -> None:
-    """A redirected POST would arrive as a GET: say where the server is instead."""
-    if response.has_redirect_location and response.request.method not in ("GET", "HEAD"):
-        here, there = response.request.url, response.request.url.join(response.headers["location"])
-        raise StudioRefused(
-            f"Label Studio is not at {here.scheme}://{here.netloc.decode()} itself: it sends us on to "
-            f"{there.scheme}://{there.netloc.decode()}{there.path.partition('api/')[0].rstrip('/')}. Give that as its address."
-        )
-
-
-def _translated(what: str, url: str, error: Exception, said: str) -> AnnotateError:
-    """What the network's library or a strange answer means; ``said`` is the error's text without keys."""
-    if isinstance(error, httpx.TimeoutException):
-        return StudioUnavailable(
-            f"Label Studio at {url} did not answer in time while {what}. It may still be "
-            "working on it; run the command again, it finds out by itself."
-        )
-    if isinstance(error, httpx.TooManyRedirects):
-        return StudioRefused(
-            f"What answers at {url} while {what} sends us in circles. Give the address as a browser shows it when you "
-            "are logged in."
-        )
-    if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
-        return explain_connection(what, url, said.strip().rstrip("."))
-    return StudioUnavailable(  # no JSON, or not even text
-        f"What answers at {url} while {what} does not speak Label Studio's language. Is the "
-        "address right, sub-path included, and is no login page in between?"
-    )
-
-
 def _open(url: str, api_key: str, client: httpx.Client) -> Any:
     sdk: Callable[..., Any] = LabelStudio
     return sdk(base_url=url, api_key=api_key, httpx_client=client)
-
-
-def _answer(response: httpx.Response) -> Any:
-    """The JSON of a good answer; what the SDK raises for a bad one."""
-    _refuse_bad(response)
-    return response.json() if response.content else None
-
-
-def _refuse_bad(response: httpx.Response) -> None:
-    if response.is_success:
-        return
-    try:
-        body = response.json()
-    except ValueError:
-        body = response.text
-    raise ApiError(status_code=response.status_code, body=body)
 
 
 def _filter(column: str, operator: str, kind: str, value: Any) -> Json:

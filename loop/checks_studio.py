@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from annotate.errors import AnnotateError, BadInterface, StudioRefused
+from annotate.errors import AnnotateError, BadInterface
 from annotate.interface import Interface, parse_interface
-from annotate.studio import Greeting, Project, Studio, greet
+from annotate.studio import Project, Studio
+from annotate.wire import Greeting, greet
 from loop.checks import Check, Known
-from loop.items import Item, content_id
+from loop.checks_served import NOT_STARTED, look_at_served, tried
 from loop.settings import Settings
 
 KNOWN_GOOD = (1, 23)
@@ -22,7 +22,6 @@ SESSION = timedelta(seconds=300)  # how long a personal access token's session l
 SOON = timedelta(days=30)
 SMALLEST_LIMIT = 32_766  # variables an SQLite query may have, as SQLite's own project builds it
 SQLITE_LIMIT = "python -c \"import sqlite3; print(sqlite3.connect(':memory:').getlimit(9))\""
-NOT_STARTED = "not started: `loop start` sets the project up"
 
 Clock = Callable[[], datetime]
 
@@ -123,7 +122,7 @@ def _look_at_project(settings: Settings, known: Known | None, studio: Studio) ->
         return
     if project_id is None:
         yield Check("project", "ok", NOT_STARTED)
-        yield from _look_at_guards(settings, None, studio, None)
+        yield from look_at_served(settings, None, studio, None)
         return
     try:
         project = studio.project(project_id)
@@ -144,9 +143,9 @@ def _look_at_project(settings: Settings, known: Known | None, studio: Studio) ->
         yield check_predictions(studio, project, known)
     yield check_suggestions(settings, project, started=bool(started))
     yield check_annotations(project, closed=known is not None and known.closed)
-    yield from _tried("members", lambda: check_members(studio, project))
+    yield from tried("members", lambda: check_members(studio, project))
     yield check_variables(project, known)
-    yield from _look_at_guards(settings, known, studio, project)
+    yield from look_at_served(settings, known, studio, project)
 
 
 def check_interface(settings: Settings, project: Project, before: Interface | None) -> Check:
@@ -274,111 +273,3 @@ def check_variables(project: Project, known: Known | None) -> Check:
         "database Label Studio has cannot be told from here",
         f"Run {SQLITE_LIMIT} with Label Studio's Python: it must print more than that. Better: let it use PostgreSQL.",
     )
-
-
-def _look_at_guards(
-    settings: Settings, known: Known | None, studio: Studio, project: Project | None
-) -> Iterator[Check]:
-    """Can annotators see the images, and nobody else? What the server does not tell is said."""
-    if project is not None and known is not None and known.tasks:
-        yield from _tried("image", lambda: check_image(settings, known, studio, project))
-    else:
-        yield Check("image", "not checked", NOT_STARTED, _serving(settings))
-    yield Check(
-        "task lock",
-        "not checked",
-        "Label Studio does not tell TASK_LOCK_TTL; by default an image that somebody opened and left is theirs for a day",
-        "Where that holds a batch up, run Label Studio with TASK_LOCK_TTL=3600.",
-    )
-    yield Check(
-        "webhooks",
-        "ok",
-        "none are needed: the loop asks by itself, so Label Studio's guard against local addresses may stay closed",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """An image of a task, and where Label Studio says that it is."""
-
-    item: Item
-    address: str
-
-
-def check_image(settings: Settings, known: Known, studio: Studio, project: Project) -> Check:
-    """Can an image of a task be fetched through Label Studio, is it ours, and is it refused to strangers?"""
-    tried = _pick(known, studio, project)
-    if tried is None:
-        return Check(
-            "image",
-            "error",
-            "the tasks that were tried are not in the project (any more)",
-            "Run `loop start`: it imports what is missing.",
-        )
-    try:
-        content = studio.image(tried.address)
-    except AnnotateError as error:
-        folders = studio.local_folders(project.project_id) if "local-files" in tried.address else []
-        served = (
-            f" Folders it serves to this project: {', '.join(folders) or 'none'}."
-            if folders or "local" in tried.address
-            else ""
-        )
-        return Check("image", "error", f"{tried.address}: {error}{served}", _serving(settings))
-    if not content:
-        return Check("image", "error", f"{tried.address} is empty", _serving(settings))
-    if tried.item.path.suffix.lower() in (".png", ".jpg", ".jpeg") and tried.item.path.is_file():
-        ours = tried.item.path.read_bytes() == content
-        if content_id(tried.item.path) == tried.item.item and not ours:
-            return Check(
-                "image",
-                "error",
-                f"{tried.address} shows another picture than {tried.item.path}: annotators would label the wrong image",
-                "See that [label_studio] document_root (or url_prefix) means the same folder on both machines.",
-            )
-    try:
-        studio.image(tried.address, known=False)
-    except StudioRefused:
-        return Check("image", "ok", f"{tried.address} can be fetched, with a key only")
-    except AnnotateError:
-        pass
-    return Check(
-        "image",
-        "warning",
-        f"{tried.address} can be fetched by anybody who reaches the server, without a key",
-        "Patients' images should be behind a login: local files of Label Studio are; see what serves these.",
-    )
-
-
-def _pick(known: Known, studio: Studio, project: Project) -> _Tried | None:
-    """The first of a few tasks that is still there."""
-    key = parse_interface(project.xml).image_key
-    item_of = {item.item: item for item in known.images}
-    tasks = list(known.tasks.items())
-    for item, task_id in tasks[:: max(1, len(tasks) // 3)][:3]:
-        data = studio.task_data(project.project_id, task_id)
-        if data is not None and item in item_of and data.get(key):
-            return _Tried(item_of[item], str(data[key]))
-    return None
-
-
-def _serving(settings: Settings) -> str:
-    """What lets Label Studio show the images."""
-    match settings.label_studio.delivery:
-        case "local-files":
-            return (
-                "Label Studio must run with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
-                f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={settings.document_root}, and the project needs a Local Files storage "
-                "on a folder below it that holds the images (`loop start` adds it)."
-            )
-        case "upload":
-            return "The images are uploaded to Label Studio: see that its data folder was not emptied."
-    return f"Annotators' browsers fetch the images from {settings.label_studio.url_prefix}: see that it serves them."
-
-
-def _tried(name: str, check: Callable[[], Check]) -> Iterator[Check]:
-    """A check that a server may refuse to let us make."""
-    try:
-        yield check()
-    except AnnotateError as error:
-        yield Check(name, "not checked", str(error))

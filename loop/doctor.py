@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from annotate.tokens import hide
-from loop.checks import Check, Known, look_here, read_known
+from loop.checks import Check, Known, read_known
+from loop.checks_here import look_here
 from loop.checks_studio import Clock, look_at_studio
 from loop.errors import LoopError
 from loop.report import as_json

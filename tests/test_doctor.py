@@ -20,7 +20,8 @@ from loop_world import World
 from PIL import Image
 from sqlalchemy import create_engine, text
 
-from annotate.studio import Greeting, Project
+from annotate.studio import Project
+from annotate.wire import Greeting
 from loop import checks_studio
 from loop.checks import Known
 from loop.cli import main
@@ -118,6 +119,17 @@ def test_what_is_wrong_on_this_machine_is_found(
     check = by_name(examined(config, "--set", sets)[1])[name]
     assert (check["state"], check["fix"] != "") == (state, True)
     assert said in check["fact"]
+
+
+def test_images_that_cannot_be_served_are_known_before_they_are_encoded(config: Path) -> None:
+    assert by_name(examined(config)[1])["delivery"]["state"] == "ok"
+    for sets, said in (
+        ((f"label_studio.document_root={config.parent / 'elsewhere'}",), "does not lie in a folder below"),
+        (("project.folder=archive/images/ward",), "lies beside the project's own folder"),
+    ):
+        check = by_name(examined(config, *(part for each in sets for part in ("--set", each)))[1])["delivery"]
+        assert check["state"] == "error"
+        assert said in check["fact"]
 
 
 def test_a_damaged_image_is_found(config: Path) -> None:

@@ -15,8 +15,9 @@ from studio_front import Authority, found_authority, front
 
 from annotate.errors import StudioRefused, StudioUnavailable
 from annotate.refusals import explain
-from annotate.studio import Studio, greet
+from annotate.studio import Studio
 from annotate.tokens import hide, read_token
+from annotate.wire import greet
 
 if TYPE_CHECKING:
     from annotate.conftest import Workplace
