@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from loop.board import FACT as BEFORE_STOP
+from loop.errors import NotStarted
 from loop.items import Item
 from loop.settings import Settings
 from loop.state import State
@@ -64,10 +64,11 @@ def read_known(settings: Settings) -> Known | None:
     Raises:
         LoopError: It is there and cannot be read.
     """
-    url = settings.state_url
-    if "://" not in url and not Path(url).exists():
+    try:
+        state = State.look(settings.state_url)
+    except NotStarted:
         return None
-    with State.look(url) as state:
+    with state:
         return Known(
             behind=state.behind(),
             project=state.fact("project"),

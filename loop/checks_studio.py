@@ -141,6 +141,8 @@ def _look_at_project(settings: Settings, known: Known | None, studio: Studio) ->
     if known is not None and started:
         yield check_queue(project, known)
         yield check_predictions(studio, project, known)
+    else:
+        yield check_adoption(settings, project)
     yield check_suggestions(settings, project, started=bool(started))
     yield check_annotations(project, closed=known is not None and known.closed)
     yield from tried("members", lambda: check_members(studio, project))
@@ -172,6 +174,19 @@ def check_interface(settings: Settings, project: Project, before: Interface | No
             "Set [project] findings to what it asks.",
         )
     return Check("interface", "ok", f"asks for {', '.join(now.findings)}")
+
+
+def check_adoption(settings: Settings, project: Project) -> Check:
+    """Is a project that is to be adopted free?"""
+    version = project.model_version
+    if version.startswith("loop-") and not version.startswith(f"loop-{settings.project.name}-"):
+        return Check(
+            "queue",
+            "error",
+            f"another loop serves the project ({version}); two would overwrite each other's queue",
+            "Give this one a project of its own.",
+        )
+    return Check("queue", "ok", f"'{project.sampling}' until the first batch is asked")
 
 
 def check_queue(project: Project, known: Known) -> Check:

@@ -48,6 +48,7 @@ def doctor(
     from loop.doctor import examine
     from loop.show_doctor import show_examination
 
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")  # s; a state on PostgreSQL must not hold us up, either
     found = examine(
         lambda: read_settings(config, url, sets),
         config,

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLA
 from sqlalchemy.pool import StaticPool
 
 from loop import schema
-from loop.errors import BadInput, LoopError, Unavailable
+from loop.errors import BadInput, LoopError, NotStarted, Unavailable
 
 BUSY_S = 30.0  # how long to wait for another process that writes
 MEMORY = ":memory:"
@@ -61,9 +61,9 @@ class Database:
             migrate: Bring its tables up to date; False = leave them as they are, to look only.
 
         Raises:
-            BadInput: There is none.
+            NotStarted: There is none.
         """
-        missing = BadInput(
+        missing = NotStarted(
             f"There is no state at {_hidden(url)}: the project was not started. Run `loop start` first."
         )
         if url == MEMORY:

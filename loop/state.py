@@ -77,7 +77,8 @@ class State:
         """Open a state that exists to read from it, as whichever release wrote it left it; see `behind`.
 
         Raises:
-            BadInput: It does not exist, or a newer release wrote it.
+            NotStarted: It does not exist.
+            BadInput: A newer release wrote it.
         """
         return cls(Database.open(url, migrate=False))
 

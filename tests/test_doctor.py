@@ -26,6 +26,7 @@ from loop import checks_studio
 from loop.checks import Known
 from loop.cli import main
 from loop.encoders.presence import weights_are_here, weights_file
+from loop.settings import load_settings
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 NOBODY = "http://127.0.0.1:9"
@@ -258,6 +259,22 @@ def test_a_queue_that_somebody_reset_is_an_error() -> None:
     assert checks_studio.check_queue(project(sampling="Sequential sampling"), known()).state == "error"
     assert checks_studio.check_queue(project(model_version=""), known()).state == "error"
     assert checks_studio.check_queue(project(), known(served=None)).state == "ok"
+
+
+def test_a_project_that_another_loop_serves_is_not_adopted(config: Path) -> None:
+    settings = load_settings(config, {}, {})
+    for version, state in (
+        ("", "ok"),
+        ("their-model", "ok"),
+        ("loop-ward-r0001-0", "ok"),
+        ("loop-b-r0001-0", "error"),
+    ):
+        assert checks_studio.check_adoption(settings, project(model_version=version)).state == state
+
+
+def test_a_state_at_an_address_that_holds_none_yet_is_not_started(config: Path) -> None:
+    url = f"sqlite:///{config.parent / 'elsewhere.db'}"
+    assert "not started" in by_name(examined(config, "--set", f"project.state={url}")[1])["state"]["fact"]
 
 
 def test_how_many_annotations_an_image_takes_is_told() -> None:

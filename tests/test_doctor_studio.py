@@ -13,6 +13,7 @@ from PIL import Image
 from studio_front import found_authority, front
 from ward import Ward
 
+from annotate.interface import make_interface
 from annotate.studio import Studio
 from loop import checks_studio
 
@@ -62,6 +63,17 @@ def test_a_started_project_is_well_and_is_left_as_it_was(ward: Ward, personal_to
     task = studio.next_task(project_id)
     assert task is not None
     assert task["id"] == studio.queue(project_id, 1)[0][0]
+
+
+def test_a_project_that_is_to_be_adopted_is_looked_at_before(ward: Ward) -> None:
+    studio = ward.studio
+    fits = studio.create_project("fits", make_interface(["Edema", "Effusion", "Mass"]).xml)
+    other = studio.create_project("asks for other things", make_interface(["Mass"]).xml)
+    assert not_well(ward.examine("--set", f"label_studio.project_id={fits}")) == {}
+    found = ward.examine("--set", f"label_studio.project_id={other}")
+    assert not_well(found) == {"interface": "error"}
+    assert "does not ask for Edema, Effusion" in found["interface"]["fact"]
+    assert not_well(ward.examine("--set", "label_studio.project_id=987654")) == {"project": "error"}
 
 
 def test_what_people_meddled_with_is_found(ward: Ward) -> None:
