@@ -20,9 +20,11 @@ from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
-from annotate.errors import StudioRefused, StudioUnavailable
+from annotate.errors import StudioRefused
 from annotate.payloads import Json, read_time, write_time
-from annotate.refusals import WHERE_KEYS_ARE, explain
+from annotate.refusals import explain
+from annotate.tokens import Token, hide, read_token
+from annotate.wire import plain_address, read_answer, refuse_bad, refuse_moved, translated, trusted
 
 T = TypeVar("T")
 
@@ -43,12 +45,12 @@ class About:
     Attributes:
         version: Label Studio's release.
         user: E-mail address of the key's owner.
-        token: Kind of key: "personal access token" or "legacy token".
+        token: What the key says of itself.
     """
 
     version: str
     user: str
-    token: str
+    token: Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,32 @@ class Project:
     n_tasks: int
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a project tells its annotators, and whether it gives them tasks.
+
+    Attributes:
+        title: On the project's card, 3 to 50 characters.
+        instruction: HTML, shown before labelling and on request.
+        shows_instruction: Whether it is shown before labelling.
+        maximum_annotations: Annotations each task needs; 0 closes the queue.
+    """
+
+    title: str
+    instruction: str
+    shows_instruction: bool
+    maximum_annotations: int
+
+    def to_fields(self) -> dict[str, Any]:
+        """The same under Label Studio's names."""
+        return {
+            "title": self.title,
+            "expert_instruction": self.instruction,
+            "show_instruction": self.shows_instruction,
+            "maximum_annotations": self.maximum_annotations,
+        }
+
+
 class Studio:
     """A Label Studio server, opened with a user's key.
 
@@ -84,29 +112,44 @@ class Studio:
         api_key: Personal access token (recommended) or legacy token. It is shown nowhere.
         page_size: Tasks read per call, at most 1000.
         timeout_s: Patience for reading; calls that store many rows get half an hour.
+        ca_file: Certificates of authorities to trust besides the public ones, PEM; None = those alone, or SSL_CERT_FILE.
 
     Raises:
-        StudioRefused: The address or key cannot be one.
+        StudioRefused: The address or key cannot be one, or there are no certificates in that file.
 
     Used as ``with Studio(...) as studio``, or closed with :meth:`close`, it gives its connections back.
     """
 
-    def __init__(self, url: str, api_key: str, *, page_size: int = 500, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        page_size: int = 500,
+        timeout_s: float = 60.0,
+        ca_file: Path | None = None,
+    ) -> None:
         if not url.startswith(("http://", "https://")):
             raise StudioRefused(f"{url!r} is not an address of Label Studio. Give it as http://HOST:PORT.")
-        if not api_key.strip() or not api_key.strip().isascii() or len(api_key.split()) != 1:
-            raise StudioRefused(f"No usable key for Label Studio was given. {WHERE_KEYS_ARE}")
-        self.url = str(httpx.URL(url).copy_with(userinfo=b"")).rstrip("/")
         self._secret = api_key.strip()
+        self._token = read_token(self._secret)
+        self.url = plain_address(url)
         self._page_size = min(page_size, LARGEST_PAGE)
         base = url.rstrip("/") + "/"  # without the slash the SDK's token refresh loses a sub-path
-        client = httpx.Client(timeout=timeout_s, follow_redirects=True)
+        client = httpx.Client(
+            timeout=timeout_s,
+            follow_redirects=True,
+            verify=trusted(ca_file),
+            event_hooks={"response": [refuse_moved]},
+        )
         weakref.finalize(self, client.close)
+        self._client = client
         self.close: Callable[[], None] = client.close
-        sdk: Any = self._call("opening it", lambda: _open(base, self._secret, client))
+        self._sdk: Any = None
+        self._sdk = self._call("opening it", lambda: _open(base, self._secret, client))
         # The SDK's own HTTP client, below its methods: it adds and renews tokens of either kind, and gives
         # the JSON as the server sent it, which is what we keep.
-        self._http = sdk._client_wrapper.httpx_client
+        self._http = self._sdk._client_wrapper.httpx_client
 
     def __enter__(self) -> Self:
         return self
@@ -123,8 +166,7 @@ class Studio:
         """Check address and key. ``GET /api/version``, ``GET /api/current-user/whoami``."""
         version = self._read("asking its version", "api/version")
         user = self._read("asking who we are", "api/current-user/whoami")
-        token = "personal access token" if self._secret.count(".") == 2 else "legacy token"
-        return About(str(version.get("release", "unknown")), str(user.get("email", "")), token)
+        return About(str(version.get("release", "unknown")), str(user.get("email", "")), self._token)
 
     def create_project(
         self,
@@ -180,6 +222,17 @@ class Studio:
             maximum_annotations=int(got["maximum_annotations"]),
             show_suggestions=bool(got["show_collab_predictions"]),
             n_tasks=int(got["task_number"]),
+        )
+
+    def notice(self, project_id: int) -> Notice:
+        """Read what a project tells its annotators. ``GET /api/projects/{id}/``."""
+        fields = "id,title,expert_instruction,show_instruction,maximum_annotations"
+        got = self._read(f"reading project {project_id}", f"api/projects/{project_id}/", {"include": fields})
+        return Notice(
+            title=str(got["title"]),
+            instruction=str(got["expert_instruction"] or ""),
+            shows_instruction=bool(got["show_instruction"]),
+            maximum_annotations=int(got["maximum_annotations"]),
         )
 
     def find_project(self, mark: str) -> int | None:
@@ -320,6 +373,66 @@ class Studio:
         )
         return int(made["id"])
 
+    # -- what is only looked at -----------------------------------------------------------------------
+
+    def legacy_tokens_enabled(self) -> bool | None:
+        """Whether the organization lets legacy tokens in; None if it does not tell. ``GET /api/jwt/settings``."""
+        try:
+            got = self._read("reading the organization's token settings", "api/jwt/settings")
+        except StudioRefused:
+            return None
+        return bool(got["legacy_api_tokens_enabled"])
+
+    def local_folders(self, project_id: int) -> list[str]:
+        """Folders of its machine that Label Studio serves to a project. ``GET /api/storages/localfiles``."""
+        what = f"listing the storages of project {project_id}"
+        return [
+            str(row["path"]) for row in self._read(what, "api/storages/localfiles", {"project": project_id})
+        ]
+
+    def n_members(self, project_id: int) -> int:
+        """How many users were made members of the project itself; the Community edition knows none."""
+        what = f"counting the members of project {project_id}"
+        try:
+            members = self._read(what, f"api/projects/{project_id}/members/")
+        except StudioRefused as error:
+            if "(HTTP 404)" in str(error):
+                return 0
+            raise
+        return len(members["results"] if isinstance(members, dict) else members)
+
+    def task_data(self, project_id: int, task_id: int) -> Json | None:
+        """The data of a task; None if the project does not have it (any more)."""
+        query = {"filters": {"conjunction": "and", "items": [_filter("id", "in_list", "List", [task_id])]}}
+        found = self._page(f"reading task {task_id}", project_id, "id,data", "task_only", query)
+        return dict(found[0]["data"]) if found else None
+
+    def image(self, address: str, *, known: bool = True) -> bytes:
+        """Fetch an image as an annotator's browser would.
+
+        Args:
+            address: As it stands in a task's data. The key is shown to this Label Studio only.
+            known: With our key; False = as anybody could.
+
+        Raises:
+            StudioRefused: It is not given out.
+        """
+        what, own = "fetching an image", self.url.partition("://")[2]
+        path = address.partition("://")[2].removeprefix(own) if "://" in address else address
+        foreign = "://" in address and address.partition("://")[2] == path
+        url = address if foreign else f"{self.url}/{path.lstrip('/')}"
+
+        def fetch() -> bytes:
+            headers = self._sdk._client_wrapper.get_headers() if known and not foreign else {}
+            response = self._client.get(url, headers=headers)
+            kind = response.headers.get("content-type", "").partition(";")[0]
+            if response.is_success and kind in ("text/html", "application/json"):  # a login page, perhaps
+                raise ApiError(status_code=401, body=f"{kind} instead of an image")
+            refuse_bad(response)
+            return response.content
+
+        return self._call(what, fetch)
+
     # -- predictions and the queue ----------------------------------------------------------------------
 
     def model_versions(self, project_id: int) -> dict[str, int]:
@@ -428,7 +541,7 @@ class Studio:
         return self._ask(what, "POST", path, json=body, files=files, request_options=options)
 
     def _ask(self, what: str, method: str, path: str, **said: Any) -> Any:
-        return self._call(what, lambda: _answer(self._http.request(path, method=method, **said)))
+        return self._call(what, lambda: read_answer(self._http.request(path, method=method, **said)))
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
         """Make a call and translate what can go wrong: the one place where foreign errors become ours."""
@@ -436,45 +549,38 @@ class Studio:
             try:
                 return call()
             except ApiError as error:
-                # The SDK renews a session without leeway. A refused call changed nothing, so ask once more.
-                if error.status_code == 401 and self._secret.count(".") == 2 and not last:
-                    continue
-                raise explain(self.url, what, error.status_code or 0, error.body, self._secret) from None
-            except httpx.TimeoutException:
-                raise StudioUnavailable(
-                    f"Label Studio at {self.url} did not answer in time while {what}. It may still be "
-                    "working on it; run the command again, it finds out by itself."
-                ) from None
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise StudioUnavailable(
-                    f"Label Studio at {self.url} cannot be reached while {what}: {self._clean(str(error))}. "
-                    "Is it running, and is the address right?"
-                ) from None
-            except json.JSONDecodeError:
-                raise StudioUnavailable(
-                    f"What answers at {self.url} while {what} does not speak Label Studio's language. Is the "
-                    "address right, sub-path included, and is no login page in between?"
-                ) from None
+                if error.status_code == 401 and self._ended_session() and not last:
+                    continue  # a refused call changed nothing, so ask once more, with a new session
+                told = explain(what, self.url, error.status_code or 0, self._hidden(error.body), self._token)
+                raise told from None
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+                raise translated(what, self.url, error, self._hidden(str(error))) from None
         raise AssertionError("unreachable")
 
-    def _clean(self, text: str) -> str:
-        return text.replace(self._secret, "[key]").strip().rstrip(".")
+    def _ended_session(self) -> bool:
+        """Forget the session that a personal access token opened; False if there was none.
+
+        The SDK renews it by this machine's clock: one that is slow would show an ended session for ever.
+        """
+        tokens = self._sdk and self._sdk._client_wrapper._tokens_client
+        if not tokens or not tokens._access_token:
+            return False
+        tokens._access_token = None
+        return True
+
+    def _hidden(self, said: Any) -> Any:
+        """Take the keys out of what a server or library said, at any depth."""
+        if isinstance(said, dict):
+            return {self._hidden(key): self._hidden(value) for key, value in said.items()}
+        if isinstance(said, list):
+            return [self._hidden(value) for value in said]
+        session = self._sdk and self._sdk._client_wrapper._tokens_client._access_token
+        return hide(said, self._secret, session or "") if isinstance(said, str) else said
 
 
 def _open(url: str, api_key: str, client: httpx.Client) -> Any:
     sdk: Callable[..., Any] = LabelStudio
     return sdk(base_url=url, api_key=api_key, httpx_client=client)
-
-
-def _answer(response: httpx.Response) -> Any:
-    """The JSON of a good answer; what the SDK raises for a bad one."""
-    if response.is_success:
-        return response.json() if response.content else None
-    try:
-        body = response.json()
-    except json.JSONDecodeError:
-        body = response.text
-    raise ApiError(status_code=response.status_code, body=body)
 
 
 def _filter(column: str, operator: str, kind: str, value: Any) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from loop.cli_compare import compare
 from loop.cli_curves import backtest, forecast, plan, prior
+from loop.cli_doctor import doctor
 from loop.cli_encoders import encoders
 from loop.cli_features import encode, features
 from loop.cli_options import api_key, as_json_option, configured, force_option, plot_option, spoken, tell
@@ -26,7 +28,10 @@ class Failure(click.ClickException):
     """An error of ours, shown as one message without a traceback."""
 
     def __init__(self, error: Exception, exit_code: int) -> None:
-        super().__init__(str(error))
+        from annotate.tokens import hide
+
+        # whatever was given by mistake as a URL, a setting or a path: it is not said again
+        super().__init__(hide(str(error), os.environ.get("LABEL_STUDIO_API_KEY", "").strip()))
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
 
@@ -61,7 +66,7 @@ def main() -> None:
 
 
 encoders.add_command(compare)
-for command in (plan, forecast, backtest, prior, encode, features, encoders, simulate, demo):
+for command in (doctor, plan, forecast, backtest, prior, encode, features, encoders, simulate, demo):
     main.add_command(command)
 
 

@@ -59,18 +59,22 @@ finding_option = click.option(
 )
 
 
+url_option = click.option("--url", metavar="URL", help="Label Studio's address (or LABEL_STUDIO_URL).")
+sets_option = click.option(
+    "--set",
+    "sets",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a setting, e.g. --set stop.target=0.9.",
+)
+
+
 def configured(command: Command) -> Command:
     """Give a command ``settings``, by the options that find and change the configuration."""
 
     @config_option()
-    @click.option("--url", metavar="URL", help="Label Studio's address (or LABEL_STUDIO_URL).")
-    @click.option(
-        "--set",
-        "sets",
-        metavar="KEY=VALUE",
-        multiple=True,
-        help="Override a setting, e.g. --set stop.target=0.9.",
-    )
+    @url_option
+    @sets_option
     @wraps(command)
     def with_settings(config: Path, url: str | None, sets: tuple[str, ...], **rest: Any) -> None:
         command(settings=read_settings(config, url, sets), **rest)

@@ -48,11 +48,24 @@ class Desk(Protocol):
         ...
 
 
+class Board(Protocol):
+    """Where annotators read whether to go on: the project's title and instructions."""
+
+    def stop(self, reason: str) -> None:
+        """Say that labelling is to stop. Told twice, it changes nothing."""
+        ...
+
+    def go_on(self) -> None:
+        """Put back what was there before the stop, if there was one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Loop:
     """Everything one turn needs, opened.
 
     Attributes:
+        board: Where annotators are told of a stop; None = nowhere.
         zero_shot: What scores images before the first label; None = the first batch is all random.
     """
 
@@ -63,6 +76,7 @@ class Loop:
     projection: Projection
     clock: Clock
     zero_shot: ZeroShot | None = None
+    board: Board | None = None
 
 
 def ask_first_batch(loop: Loop) -> StepReport:
@@ -116,6 +130,8 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
         loop.state.drop_tasks(gone, loop.clock())
         book = read_book(loop)
     if not force and book.finished_share < loop.settings.batch.finished_share:
+        if loop.board is not None:
+            loop.board.go_on()  # a batch that is to be finished needs an open queue
         return _waiting(loop, book, n_pulled, present.number)
 
     last = present.number
@@ -124,10 +140,11 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
     report = _report(loop, book, assessment, n_pulled, last)
     if report.verdict == "STOP":
         report = replace(report, action="stopped")
-        if (said := _told_already(loop, report)) is not None:
-            return said
-        loop.state.add_report(last, report.to_json(), loop.clock(), assessment.probe.to_bytes())
-        return report
+        if (said := _told_already(loop, report)) is None:
+            loop.state.add_report(last, report.to_json(), loop.clock(), assessment.probe.to_bytes())
+        if loop.board is not None:
+            loop.board.stop(report.reason)
+        return said or report
 
     log.info("choosing round %d out of %d images", last + 1, book.n_pool_left)
     picks = choose(loop, book, assessment.probe, last + 1)
@@ -141,7 +158,7 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
 def rehearse(loop: Loop, *, force: bool = False) -> StepReport:
     """Take a turn that changes nothing: on a copy of the state, without a push."""
     with loop.state.sandbox() as state:
-        report = step(replace(loop, state=state, desk=_Rehearsal(loop.desk)), force=force)
+        report = step(replace(loop, state=state, desk=_Rehearsal(loop.desk), board=None), force=force)
     return replace(report, action=f"{report.action} (dry run)")
 
 
@@ -293,6 +310,8 @@ def _push(loop: Loop, round_: Round) -> Receipt:
         )
         for rank, (pick, score) in enumerate(zip(round_.picks, round_.scores, strict=True), start=1)
     ]
+    if loop.board is not None:
+        loop.board.go_on()
     log.info("pushing %s: %d images", round_.version, len(suggestions))
     receipt = loop.desk.push(round_.version, suggestions)
     loop.state.confirm_push(round_.number, receipt, loop.clock())

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLA
 from sqlalchemy.pool import StaticPool
 
 from loop import schema
-from loop.errors import BadInput, LoopError, Unavailable
+from loop.errors import BadInput, LoopError, NotStarted, Unavailable
 
 BUSY_S = 30.0  # how long to wait for another process that writes
 MEMORY = ":memory:"
@@ -53,13 +53,17 @@ class Database:
         return database
 
     @classmethod
-    def open(cls, url: str) -> Database:
+    def open(cls, url: str, *, migrate: bool = True) -> Database:
         """Open a database that holds a state; see `create`.
 
+        Args:
+            url: As for `create`.
+            migrate: Bring its tables up to date; False = leave them as they are, to look only.
+
         Raises:
-            BadInput: There is none.
+            NotStarted: There is none.
         """
-        missing = BadInput(
+        missing = NotStarted(
             f"There is no state at {_hidden(url)}: the project was not started. Run `loop start` first."
         )
         if url == MEMORY:
@@ -71,7 +75,8 @@ class Database:
         try:
             if not database._done():
                 raise missing
-            database._migrate()
+            if migrate or not database.behind():  # of one that is up to date it is a check: who wrote it?
+                database._migrate()
         except BaseException:
             database.close()
             raise
@@ -129,6 +134,11 @@ class Database:
         """First column of the first row; None if there is no row."""
         with self.read() as connection:
             return connection.execute(query.limit(1)).scalar()
+
+    def behind(self) -> list[str]:
+        """The migrations that this release would do first."""
+        done = self._done()
+        return [name for number, (name, _) in enumerate(schema.MIGRATIONS, start=1) if number not in done]
 
     def _done(self) -> set[int]:
         """The migrations that this database has been through."""

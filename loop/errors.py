@@ -11,6 +11,10 @@ class BadInput(LoopError):
     """A setting, a file or an argument cannot be used as it is. The command ends with exit status 2."""
 
 
+class NotStarted(BadInput):
+    """There is no state yet."""
+
+
 class Unavailable(LoopError):
     """A service or a resource is not there now; trying again may help. The command ends with exit status 1."""
 

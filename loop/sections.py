@@ -93,6 +93,10 @@ class LabelStudioSettings(Section):
     project_id: Annotated[int, Field(ge=1)] | None = Field(
         None, description="id of an existing project to adopt; leave out to create one", examples=[1]
     )
+    ca_file: str = Field(
+        "",
+        description="certificates of your own authority, a PEM file relative to this one, if Label Studio's certificate is signed by it; default: the public authorities, or SSL_CERT_FILE",
+    )
     title: str = Field(
         "", max_length=50, description="title of the project to create; default: the project's name"
     )
@@ -110,6 +114,11 @@ class LabelStudioSettings(Section):
     show_suggestions: bool = Field(
         False,
         description="pre-fill the probe's answers on images of the active part; faster, but annotators then see which images are random, and lean towards the probe",
+    )
+
+    close_on_stop: bool = Field(
+        False,
+        description="on STOP close the queue, too: nobody gets a task until the loop goes on; title and instructions say STOP in any case",
     )
 
     @field_validator("url")

@@ -41,9 +41,9 @@ def address_images(
     addresses: dict[str, str] = {}
     folders: list[Path] = []
     if delivery == "url":
-        addresses = {item: _url(settings, path) for item, path in shown.items()}
+        addresses = {item: url_of(settings, path) for item, path in shown.items()}
     elif delivery != "upload":
-        folders = _served_folders(shown.values(), settings)
+        folders = served_folders(shown.values(), settings)
         addresses = {
             item: local_file_address(path.relative_to(root).as_posix()) for item, path in shown.items()
         }
@@ -72,7 +72,12 @@ def _uploaded(
     return addresses
 
 
-def _url(settings: Settings, path: Path) -> str:
+def url_of(settings: Settings, path: Path) -> str:
+    """Where an image can be fetched, if `url_prefix` serves the images' folder.
+
+    Raises:
+        BadInput: It lies elsewhere.
+    """
     source = settings.images_folder
     if not path.is_relative_to(source):
         raise BadInput(
@@ -81,11 +86,14 @@ def _url(settings: Settings, path: Path) -> str:
     return f"{settings.label_studio.url_prefix.rstrip('/')}/{quote(path.relative_to(source).as_posix())}"
 
 
-def _served_folders(paths: Iterable[Path], settings: Settings) -> list[Path]:
+def served_folders(paths: Iterable[Path], settings: Settings) -> list[Path]:
     """The folders that hold the images: few of them, and none with the project's own folder inside.
 
     Label Studio gives everything below a served folder to whoever may label, and the state says which images
     are random.
+
+    Raises:
+        BadInput: An image lies where Label Studio may not serve it from.
     """
     root, private = settings.document_root, settings.folder
     found = set()

@@ -142,6 +142,11 @@ class Settings(Section):
         return self._path(root) if root else self.images_folder.parent
 
     @property
+    def ca_path(self) -> Path | None:
+        """Certificates of authorities to trust besides the public ones; None for those alone."""
+        return self._path(self.label_studio.ca_file) if self.label_studio.ca_file else None
+
+    @property
     def prior_path(self) -> Path | None:
         """The prior's file; None for the shipped one."""
         return self._path(self.forecast.prior) if self.forecast.prior else None

@@ -18,6 +18,7 @@ from annotate.desk import StudioDesk
 from annotate.interface import Interface, make_interface, parse_interface
 from annotate.matching import ensure_tasks, match_existing
 from annotate.studio import Studio
+from loop.board import StudioBoard
 from loop.cold_start import find_tower, open_zero_shot, score_by_texts
 from loop.controller import Loop, ask_first_batch, project_pool
 from loop.encoders import Encoder
@@ -98,7 +99,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
         BadInput: Images, encoder or settings cannot be used.
         AnnotateError: Label Studio refused or did not answer; run it again.
     """
-    studio = Studio(settings.label_studio.url, api_key)
+    studio = Studio(settings.label_studio.url, api_key, ca_file=settings.ca_path)
     studio.about()  # a wrong address or key should be known before an hour of encoding
     settings.folder.mkdir(parents=True, exist_ok=True)
     with _alone(settings.folder), State.create(settings.state_url) as state:
@@ -151,7 +152,7 @@ def opened(settings: Settings, api_key: str) -> Iterator[Loop]:
         project = state.fact("project")
         if project is None:
             raise BadInput("The project was not set up to the end. Run `loop start` again.")
-        studio = Studio(settings.label_studio.url, api_key)
+        studio = Studio(settings.label_studio.url, api_key, ca_file=settings.ca_path)
         if studio.url != project["url"]:
             raise BadInput(
                 f"This project was started on {project['url']}, but the settings name {studio.url}. Labels of another "
@@ -401,6 +402,7 @@ def _loop(settings: Settings, state: State, studio: Studio, project_id: int, int
         project_pool(features, pool, settings),
         utc_now,
         open_zero_shot(settings, state) if state.last_round() is None else None,
+        StudioBoard(studio, project_id, state, utc_now, settings.label_studio.close_on_stop),
     )
 
 

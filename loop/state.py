@@ -72,6 +72,20 @@ class State:
         """
         return cls(Database.open(url))
 
+    @classmethod
+    def look(cls, url: str) -> State:
+        """Open a state that exists to read from it, as whichever release wrote it left it; see `behind`.
+
+        Raises:
+            NotStarted: It does not exist.
+            BadInput: A newer release wrote it.
+        """
+        return cls(Database.open(url, migrate=False))
+
+    def behind(self) -> list[str]:
+        """What this release would change in the tables first; empty if it wrote them."""
+        return self._db.behind()
+
     def close(self) -> None:
         """Let go of the database."""
         self._db.close()
@@ -271,6 +285,12 @@ class State:
         t = schema.rounds.c
         confirmed = select(schema.pushes.c.number)
         return self._round(select(t.number).where(t.number.not_in(confirmed)).order_by(t.number))
+
+    def last_push(self) -> tuple[str, int] | None:
+        """Model version and number of predictions of the batch that was served last; None before the first."""
+        t = schema.pushes.c
+        rows = self._db.rows(select(t.version, t.n_served).order_by(t.number.desc()).limit(1))
+        return (rows[0].version, rows[0].n_served) if rows else None
 
     def confirm_push(self, number: int, receipt: Receipt, at: datetime) -> None:
         """Note that a batch was seen in Label Studio."""

@@ -38,3 +38,15 @@ def studio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Throwawa
     files_root = tmp_path_factory.mktemp("files")
     with ThrowawayServer(files_root=files_root, task_lock_ttl_s=5) as server:
         yield server
+
+
+@pytest.fixture
+def personal_token(studio_server: ThrowawayServer) -> Iterator[str]:
+    """A personal access token of the server's one user, revoked in the end."""
+    import httpx
+
+    mine = {"Authorization": f"Token {studio_server.api_key}"}
+    with httpx.Client(base_url=studio_server.url, headers=mine) as browser:
+        token = browser.post("/api/token/").raise_for_status().json()["token"]
+        yield token
+        browser.post("/api/token/blacklist/", json={"refresh": token})

@@ -1,0 +1,123 @@
+"""Whether annotators can see the images in Label Studio, and nobody else; and what the server does not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from annotate.errors import AnnotateError, StudioRefused
+from annotate.interface import parse_interface
+from annotate.studio import Project, Studio
+from loop.checks import Check, Known
+from loop.items import Item, content_id
+from loop.settings import Settings
+
+NOT_STARTED = "not started: `loop start` sets the project up"
+
+
+def look_at_served(
+    settings: Settings, known: Known | None, studio: Studio, project: Project | None
+) -> Iterator[Check]:
+    """Can annotators see the images, and nobody else? What the server does not tell is said."""
+    if project is not None and known is not None and known.tasks:
+        yield from tried("image", lambda: check_image(settings, known, studio, project))
+    else:
+        yield Check("image", "not checked", NOT_STARTED, _serving(settings))
+    yield Check(
+        "task lock",
+        "not checked",
+        "Label Studio does not tell TASK_LOCK_TTL; by default an image that somebody opened and left is theirs for a day",
+        "Where that holds a batch up, run Label Studio with TASK_LOCK_TTL=3600.",
+    )
+    yield Check(
+        "webhooks",
+        "ok",
+        "none are needed: the loop asks by itself, so Label Studio's guard against local addresses may stay closed",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """An image of a task, and where Label Studio says that it is."""
+
+    item: Item
+    address: str
+
+
+def check_image(settings: Settings, known: Known, studio: Studio, project: Project) -> Check:
+    """Can an image of a task be fetched through Label Studio, is it ours, and is it refused to strangers?"""
+    tried = _pick(known, studio, project)
+    if tried is None:
+        return Check(
+            "image",
+            "error",
+            "the tasks that were tried are not in the project (any more)",
+            "Run `loop start`: it imports what is missing.",
+        )
+    try:
+        content = studio.image(tried.address)
+    except AnnotateError as error:
+        folders = studio.local_folders(project.project_id) if "local-files" in tried.address else []
+        served = (
+            f" Folders it serves to this project: {', '.join(folders) or 'none'}."
+            if folders or "local" in tried.address
+            else ""
+        )
+        return Check("image", "error", f"{tried.address}: {error}{served}", _serving(settings))
+    if not content:
+        return Check("image", "error", f"{tried.address} is empty", _serving(settings))
+    if tried.item.path.suffix.lower() in (".png", ".jpg", ".jpeg") and tried.item.path.is_file():
+        ours = tried.item.path.read_bytes() == content
+        if content_id(tried.item.path) == tried.item.item and not ours:
+            return Check(
+                "image",
+                "error",
+                f"{tried.address} shows another picture than {tried.item.path}: annotators would label the wrong image",
+                "See that [label_studio] document_root (or url_prefix) means the same folder on both machines.",
+            )
+    try:
+        studio.image(tried.address, known=False)
+    except StudioRefused:
+        return Check("image", "ok", f"{tried.address} can be fetched, with a key only")
+    except AnnotateError:
+        pass
+    return Check(
+        "image",
+        "warning",
+        f"{tried.address} can be fetched by anybody who reaches the server, without a key",
+        "Patients' images should be behind a login: local files of Label Studio are; see what serves these.",
+    )
+
+
+def _pick(known: Known, studio: Studio, project: Project) -> _Tried | None:
+    """The first of a few tasks that is still there."""
+    key = parse_interface(project.xml).image_key
+    item_of = {item.item: item for item in known.images}
+    tasks = list(known.tasks.items())
+    for item, task_id in tasks[:: max(1, len(tasks) // 3)][:3]:
+        data = studio.task_data(project.project_id, task_id)
+        if data is not None and item in item_of and data.get(key):
+            return _Tried(item_of[item], str(data[key]))
+    return None
+
+
+def _serving(settings: Settings) -> str:
+    """What lets Label Studio show the images."""
+    match settings.label_studio.delivery:
+        case "local-files":
+            return (
+                "Label Studio must run with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
+                f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={settings.document_root}, and the project needs a Local Files storage "
+                "on a folder below it that holds the images (`loop start` adds it)."
+            )
+        case "upload":
+            return "The images are uploaded to Label Studio: see that its data folder was not emptied."
+    return f"Annotators' browsers fetch the images from {settings.label_studio.url_prefix}: see that it serves them."
+
+
+def tried(name: str, check: Callable[[], Check]) -> Iterator[Check]:
+    """A check that a server may refuse to let us make."""
+    try:
+        yield check()
+    except AnnotateError as error:
+        yield Check(name, "not checked", str(error))

@@ -1,0 +1,75 @@
+"""A small ward on a real Label Studio: drawn images below its document root, a table of embeddings, a configuration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from annotate.studio import Studio
+from loop.cli import main
+from loop.settings import load_settings
+from loop.state import State
+
+if TYPE_CHECKING:
+    from loop.demo.server import ThrowawayServer
+
+N_IMAGES = 30
+
+
+@dataclass(frozen=True)
+class Ward:
+    """A project that can be started in a second: no model is loaded."""
+
+    server: ThrowawayServer
+    config: Path
+
+    @classmethod
+    def open(cls, server: ThrowawayServer, name: str) -> Ward:
+        """Draw the images and write the configuration."""
+        folder = server.files_root / name
+        images = folder / "images"
+        images.mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        names = [f"{i:02d}.png" for i in range(N_IMAGES)]
+        for each in names:
+            Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(images / each)
+        table = rng.normal(size=(N_IMAGES, 8)).astype(np.float32)
+        np.savez(folder / "table.npz", feat=table, name=np.array(names))
+        config = folder / "loop.toml"
+        config.write_text(
+            f'[project]\nname = "{name}"\nfindings = ["Edema", "Effusion"]\n[images]\nsource = "images"\n'
+            f'[label_studio]\nurl = "{server.url}"\ndocument_root = "{server.files_root}"\n'
+            f'[encoder]\nspec = "features:{folder / "table.npz"}"\n[batch]\nsize = 10\n'
+        )
+        return cls(server, config)
+
+    def run(self, command: str, *args: str, key: str | None = None) -> Result:
+        """Run a command as a user does."""
+        env = {"LABEL_STUDIO_API_KEY": key or self.server.api_key, "LABEL_STUDIO_URL": None}
+        return CliRunner().invoke(main, [command, "-c", str(self.config), *args], env=env)
+
+    def start(self) -> None:
+        """Start the project."""
+        result = self.run("start", "--quiet")
+        assert result.exit_code == 0, result.output
+
+    def examine(self, *args: str, key: str | None = None) -> dict[str, Any]:
+        """What the doctor finds, by name."""
+        result = self.run("doctor", "--json", *args, key=key)
+        assert result.exit_code in (0, 2), result.output
+        return {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+
+    @property
+    def studio(self) -> Studio:
+        return Studio(self.server.url, self.server.api_key)
+
+    @property
+    def project_id(self) -> int:
+        with State.open(load_settings(self.config, {}, {}).state_url) as state:
+            return int((state.fact("project") or {})["id"])
