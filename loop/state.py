@@ -16,9 +16,11 @@ from sqlalchemy import Connection, func, select
 
 from annotate.records import Label, Pull, Receipt, Task
 from loop import schema
+from loop.chain import Broken, Entry
 from loop.database import Database
 from loop.errors import Unavailable
 from loop.items import Item
+from loop.ledger import Ledger
 from loop.rows import (
     PullCount,
     Round,
@@ -159,8 +161,9 @@ class State:
         t = schema.gone_tasks
         with self._db.write() as connection:
             known = set(connection.scalars(select(t.c.task_id)))
-            rows = [{"task_id": i, "at": write_time(at)} for i in sorted(set(task_ids) - known)]
-            _insert(connection, t, rows)
+            gone = sorted(set(task_ids) - known)
+            _insert(connection, t, [{"task_id": task_id, "at": write_time(at)} for task_id in gone])
+            _ledger(connection).add_gone(gone, write_time(at))
 
     def tasks(self) -> dict[str, int]:
         """Item id to task id, of the tasks that were not deleted."""
@@ -209,10 +212,12 @@ class State:
                     deleted += 1
                     rows.append(write_label(before[annotation_id]) | when | {"withdrawn": True})
                 seen[task.task_id], current[task.task_id] = updated_at, now
+            brought = bool(rows)
             _insert(connection, schema.annotation_versions, rows)
             _insert(connection, schema.sightings, sightings)
-            _insert_late(connection, late, when | {"late": True})
-            _note_watermark(connection, pull, told, bool(rows))
+            rows += _insert_late(connection, late, when | {"late": True})
+            _ledger(connection).add_labels(rows, told)
+            _note_watermark(connection, pull, told, brought)
         return PullCount(new, changed, deleted, unreadable)
 
     def watermark(self) -> datetime | None:
@@ -231,6 +236,23 @@ class State:
         t = schema.annotation_versions
         query = select(t).where(~t.c.withdrawn).order_by(t.c.updated_at, t.c.annotation_id, t.c.seq)
         return [read_label(row) for row in self._db.rows(query)]
+
+    def unasked(self) -> dict[int, str]:
+        """Annotation id to ``overrun`` or ``outsider``, of labels that nobody had asked for when they were pulled."""
+        with self._db.read() as connection:
+            return _ledger(connection).unasked()
+
+    # -- the ledger ---------------------------------------------------------------------------------------------
+
+    def ledger(self) -> list[Entry]:
+        """Who labelled what and why it was asked: every row, oldest first; see `loop.ledger`."""
+        with self._db.read() as connection:
+            return _ledger(connection).entries()
+
+    def find_break(self) -> Broken | None:
+        """The first row of the ledger that was changed, or that the state contradicts; None if there is none."""
+        with self._db.read() as connection:
+            return _ledger(connection).find_break()
 
     # -- rounds -------------------------------------------------------------------------------------------------
 
@@ -253,7 +275,8 @@ class State:
                     "it goes on from there."
                 )
             _insert(connection, schema.rounds, [write_round(round_)])
-            _insert(connection, schema.picks, write_picks(round_))
+            _insert(connection, schema.picks, picks := write_picks(round_))
+            _ledger(connection).add_round(write_round(round_), picks)
             _insert_report(connection, round_.number, report, round_.at, probe)
 
     def rounds(self) -> list[Round]:
@@ -360,13 +383,21 @@ def _seen(connection: Connection, task_ids: Sequence[int]) -> dict[int, str]:
     return found
 
 
-def _insert_late(connection: Connection, tasks: Sequence[Task], when: Row) -> None:
-    """Keep the versions that arrived late and are not in the history yet."""
+def _ledger(connection: Connection) -> Ledger:
+    return Ledger(connection, schema.metadata.tables)
+
+
+def _insert_late(connection: Connection, tasks: Sequence[Task], when: Row) -> list[Row]:
+    """Keep the versions that arrived late and are not in the history yet; they are returned."""
     t = schema.annotation_versions
+    kept: list[Row] = []
     for task in tasks:
         known = [read_label(row) for row in connection.execute(select(t).where(t.c.task_id == task.task_id))]
         unknown = [label for label in task.labels if not any(same_version(label, held) for held in known)]
-        _insert(connection, t, [write_label(label) | when for label in unknown])
+        rows = [write_label(label) | when for label in unknown]
+        _insert(connection, t, rows)
+        kept += rows
+    return kept
 
 
 def _latest_watermark() -> Any:
