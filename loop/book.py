@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,9 @@ from forecasting.certificate import Asked
 from loop.items import Item
 from loop.report import LabelCount
 from loop.state import Round
+from loop.streams import LONGEST_LOOK_S
 
-LONGEST_LOOK_S = 600.0  # a longer lead time is a coffee break, not a reading
+NOBODY: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Book:
         active_pool: Unlabelled items of the active part.
         count: Images by stream and fate.
         median_look_s: Median seconds an annotator spends on an image; None without a history.
+        random_unknown: Per finding, random images that were answered, not skipped, and are not known: "cannot tell",
+            or annotators disagree.
     """
 
     findings: tuple[str, ...]
@@ -50,6 +54,7 @@ class Book:
     active_pool: tuple[str, ...]
     count: LabelCount
     median_look_s: float | None
+    random_unknown: Mapping[str, int]
 
     @property
     def finished_share(self) -> float:
@@ -68,10 +73,11 @@ def keep_book(
     labels: Mapping[int, Sequence[Label]],
     rounds: Sequence[Round],
     findings: Sequence[str],
+    unasked: Mapping[int, str] = NOBODY,
 ) -> Book:
     """Derive the book from what the state holds.
 
-    An image is booked to the stream of the round that asked it first. Labels on a random-stream patient's
+    An image is booked to the stream of the round that asked it first; one that nobody asked to that of its first label. Labels on a random-stream patient's
     other images are set aside: training on them would let the probe see a patient whose random image it
     is later tested on.
 
@@ -81,6 +87,7 @@ def keep_book(
         labels: Task id to its current labels.
         rounds: All rounds, oldest first.
         findings: The K findings.
+        unasked: Annotation to ``overrun`` or ``outsider``, of those that nobody asked for; one not in it is an outsider.
     """
     item_of = {task_id: item for item, task_id in tasks.items()}
     by_id = {item.item: item for item in items}
@@ -97,7 +104,12 @@ def keep_book(
     known = {item: list(answer.values()) for item, answer in answers.items() if _any_known(answer.values())}
     set_aside = {i for i in known if by_id[i].stream == "spare" and i not in first_asked}
     trained = sorted(i for i in known if i not in set_aside)  # by id: the order of arrival must not matter
-    streams = [first_asked[i][1] if i in first_asked else "unasked" for i in trained]
+    streams = [
+        first_asked[i][1] if i in first_asked else _stream_of(labels[tasks[i]], unasked) for i in trained
+    ]
+    skipped = {item for item in answers if all(label.skipped for label in labels[tasks[item]])}
+    random = [item for item, (_, stream) in first_asked.items() if stream == "random"]
+    read = [answers[item] for item in random if item in answers and item not in skipped]
     y = np.array([known[i] for i in trained], dtype=np.float64).reshape(len(trained), len(findings))
 
     batch = [pick.item for pick in rounds[-1].picks if pick.item in tasks] if rounds else []
@@ -118,22 +130,32 @@ def keep_book(
             total=len(trained),
             random=streams.count("random"),
             active=streams.count("active"),
-            unasked=streams.count("unasked"),
+            unasked=streams.count("overrun") + streams.count("outsider"),
             unknown=sum(
-                not _any_known(answer.values()) and not all(label.skipped for label in labels[tasks[item]])
-                for item, answer in answers.items()
+                not _any_known(answer.values()) and item not in skipped for item, answer in answers.items()
             ),
-            skipped=sum(all(label.skipped for label in labels[tasks[item]]) for item in answers),
+            skipped=len(skipped),
             unreadable=sum(label.problem is not None for given in labels.values() for label in given),
             foreign=sum(task_id not in item_of for task_id, given in labels.items() if given),
             set_aside=len(set_aside),
+            overrun=streams.count("overrun"),
+            random_asked=len(random),
+            random_answered=sum(item in answers for item in random),
+            random_skipped=sum(item in skipped for item in random),
         ),
         median_look_s=_median_look(labels.values()),
+        random_unknown={name: sum(answer[name] != answer[name] for answer in read) for name in findings},
     )
 
 
 def _any_known(values: Iterable[float]) -> bool:
     return any(value == value for value in values)  # NaN is the only value that differs from itself
+
+
+def _stream_of(given: Sequence[Label], unasked: Mapping[int, str]) -> str:
+    """Overrun or outsider, by the first of an image's labels."""
+    first = min(given, key=lambda label: (label.created_at, label.annotation_id))
+    return unasked.get(first.annotation_id, "outsider")
 
 
 def _random_next(

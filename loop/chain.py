@@ -40,10 +40,16 @@ class Broken:
     problem: str
 
 
+def without_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields less those that are None, an empty text or an empty table: a CSV cannot tell them apart."""
+    return {name: value for name, value in fields.items() if value is not None and value not in ("", {})}
+
+
 def write_row(fields: Mapping[str, Any]) -> str:
-    """Fields as canonical JSON: sorted, without blanks, without those that are None."""
-    kept = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps(kept, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """Fields as canonical JSON: sorted, without blanks, without those that hold nothing."""
+    return json.dumps(
+        without_empty(fields), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
 
 
 def seal(before: str, row: str) -> str:

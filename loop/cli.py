@@ -12,6 +12,7 @@ from loop.cli_compare import compare
 from loop.cli_curves import backtest, forecast, plan, prior
 from loop.cli_encoders import encoders
 from loop.cli_features import encode, features
+from loop.cli_ledger import ledger
 from loop.cli_options import api_key, as_json_option, configured, force_option, plot_option, spoken, tell
 from loop.cli_trials import demo, simulate
 
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 encoders.add_command(compare)
-for command in (plan, forecast, backtest, prior, encode, features, encoders, simulate, demo):
+for command in (plan, forecast, backtest, prior, encode, features, encoders, ledger, simulate, demo):
     main.add_command(command)
 
 

@@ -6,31 +6,32 @@ a label picked by hand was an overrun after all, a row says so; no row changes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import accumulate, groupby
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, Table, cast, func, select
+from sqlalchemy import Connection, Table, func, select
 
-from loop.chain import START, Broken, Entry, extend, find_break
+from loop.booking import (
+    BOOKING,
+    OUTSIDER,
+    OVERRUN,
+    UNASKED,
+    Row,
+    asked_row,
+    end_answer,
+    event_of,
+    gone_row,
+    kept_fields,
+    lookup_of,
+    read_answer,
+    said_row,
+)
+from loop.chain import START, Entry, extend
 from loop.streams import Answer, find_batch, ran_dry
 
-Row = dict[str, Any]
-
-OVERRUN, OUTSIDER = "overrun", "outsider"
-UNASKED = (OVERRUN, OUTSIDER)
 IDS = 500  # ids a query
-VERSIONS = (
-    "labelled",
-    "relabelled",
-    "skipped",
-    "withdrawn",
-    "late",
-)  # events that are a row of `annotations`
-WHY = ("rank", "strategy", "reason", "inclusion_probability")
-BOOKING = ("stream", "round", *WHY, "scores")
 REBUILT = "the rows above were chained when the state was migrated, not when they were written"
 
 
@@ -49,7 +50,7 @@ class Ledger:
 
     def add_round(self, head: Row, picks: Iterable[Row]) -> None:
         """Book what a batch asks; `head` and `picks` as they were written."""
-        asked = [_asked(head, pick) for pick in picks]
+        asked = [asked_row(head, pick) for pick in picks]
         tasks = self._tasks_of([row["item"] for row in asked])
         self._append([row | {"task": next(iter(tasks.get(row["item"], ())), None)} for row in asked])
 
@@ -71,13 +72,13 @@ class Ledger:
             elif item in picks:
                 booking = picks[item]
             else:
-                label = _answer(row, at)
+                label = read_answer(row, at)
                 number = find_batch(pushed, label, pull_before)
                 if number is not None and number not in batches:
                     batches[number] = self._batch(number, at)
                 dry = number is not None and ran_dry(batches[number], label)
                 booking = {"stream": OVERRUN if dry else OUTSIDER, "round": number}
-            told = _said(row) | {"event": _event(row, before), "item": item} | booking
+            told = said_row(row) | {"event": event_of(row, before), "item": item} | booking
             booked.append(told)
             if told["event"] == "withdrawn":
                 held.pop(row["annotation_id"], None)
@@ -89,7 +90,7 @@ class Ledger:
     def add_gone(self, task_ids: Sequence[int], at: str) -> None:
         """Book tasks that were found deleted in Label Studio."""
         item_of = self._items_of(task_ids)
-        self._append([_gone(task_id, at) | {"item": item_of.get(task_id)} for task_id in task_ids])
+        self._append([gone_row(task_id, at) | {"item": item_of.get(task_id)} for task_id in task_ids])
         self._rebook(task_ids, at)
 
     def build(self) -> None:
@@ -128,71 +129,6 @@ class Ledger:
         query = select(t.annotation_id, t.stream).where(t.stream.in_(UNASKED)).order_by(t.seq)
         return dict(map(tuple, self._db.execute(query)))
 
-    def find_break(self) -> Broken | None:
-        """The first row that was changed, or that the tables contradict; None if all is as it was written."""
-        t = self._t["ledger"].c
-        raw = self._db.dialect.name == "sqlite"  # where a text may hold bytes that are none
-
-        def text_of(column: Any) -> Any:
-            return cast(column, LargeBinary) if raw else column
-
-        entries: list[Entry] = []
-        lookups: list[tuple[Any, ...]] = []
-        for row in self._db.execute(
-            select(
-                t.seq, text_of(t.row), text_of(t.hash), t.annotation_id, text_of(t.stream), t.round
-            ).order_by(t.seq)
-        ):
-            seq, line, hashed, annotation_id, stream, number = (_text(value) for value in row)
-            entries.append(Entry(seq, line, hashed))
-            lookups.append((annotation_id, stream, number))
-        if (broken := find_break(entries)) is not None:
-            return broken
-        for entry, lookup in zip(entries, lookups, strict=True):
-            if lookup != tuple(_lookup(entry.fields()).values()):
-                return Broken(entry.seq, f"row {entry.seq} is filed under another label, stream or round")
-        return self._contradicted(entries)
-
-    def _contradicted(self, entries: Sequence[Entry]) -> Broken | None:
-        """The first row that says something else than the tables of picks, labels and deleted tasks."""
-        t = self._t
-        booked: dict[str, list[tuple[int, Row]]] = {"picks": [], "annotations": [], "gone_tasks": []}
-        for entry in entries:
-            fields = entry.fields()
-            table = {"asked": "picks", "gone": "gone_tasks"}.get(fields["event"], "annotations")
-            if table != "annotations" or fields["event"] in VERSIONS:
-                booked[table].append((entry.seq, fields))
-        try:
-            heads = {row.number: row._mapping for row in self._rows(t["rounds"], "number")}
-            facts = {
-                "picks": [
-                    _asked(heads.get(row.number, {}), row._mapping)
-                    for row in self._rows(t["picks"], "number", "rank")
-                ],
-                "annotations": [_said(row._mapping) for row in self._rows(t["annotations"], "seq")],
-                "gone_tasks": [_gone(row.task_id, row.at) for row in self._rows(t["gone_tasks"], "task_id")],
-            }
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            return Broken(1, f"the tables of picks and labels cannot be read: {error}")
-        booked["gone_tasks"].sort(key=lambda one: one[1].get("task", 0))
-        found: list[Broken] = []
-        for table, rows in booked.items():
-            for (seq, fields), fact in zip(rows, facts[table], strict=False):
-                wrong = [name for name in fact if fields.get(name) != fact[name]]
-                if wrong:
-                    found.append(
-                        Broken(seq, f"the table {table} contradicts row {seq} about {', '.join(wrong)}")
-                    )
-                    break
-            else:
-                if len(rows) != len(facts[table]):
-                    last = entries[-1].seq if entries else 0
-                    seq = rows[len(facts[table])][0] if len(rows) > len(facts[table]) else last + 1
-                    found.append(
-                        Broken(seq, f"the table {table} has {len(facts[table])} rows, the ledger {len(rows)}")
-                    )
-        return min(found, key=lambda one: one.seq, default=None)
-
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _append(self, rows: Sequence[Row]) -> None:
@@ -203,7 +139,7 @@ class Ledger:
         for some in _chunks(list(zip(entries, rows, strict=True)), 10 * IDS):
             self._db.execute(
                 t.insert(),
-                [{"seq": e.seq, "row": e.row, "hash": e.hash} | _lookup(row) for e, row in some],
+                [{"seq": e.seq, "row": e.row, "hash": e.hash} | lookup_of(row) for e, row in some],
             )
 
     def _rebook(self, task_ids: Sequence[int], at: str) -> None:
@@ -229,9 +165,9 @@ class Ledger:
             batch = self._batch(number, at)
             self._append(
                 [
-                    _kept(rows[-1]) | {"event": "rebooked", "at": at, "stream": OVERRUN}
+                    kept_fields(rows[-1]) | {"event": "rebooked", "at": at, "stream": OVERRUN}
                     for rows in outsiders
-                    if ran_dry(batch, _answer(rows[0], rows[0]["at"]))
+                    if ran_dry(batch, read_answer(rows[0], rows[0]["at"]))
                 ]
             )
 
@@ -278,7 +214,7 @@ class Ledger:
             query = select(t, rounds.c.findings).join(rounds, rounds.c.number == t.c.number)
             query = query.where(t.c.item.in_(some), t.c.number <= last).order_by(t.c.number)
             for row in self._db.execute(query):
-                told = _asked(dict(row._mapping), dict(row._mapping))
+                told = asked_row(dict(row._mapping), dict(row._mapping))
                 found[row.item] = {name: told.get(name) for name in BOOKING}
         return found
 
@@ -310,102 +246,16 @@ class Ledger:
                 one, of_item = row.annotation_id, answers[item_of[row.task_id]]
                 if not row.withdrawn:
                     if one not in standing:
-                        standing[one] = _answer(dict(row._mapping), row.at)
+                        standing[one] = read_answer(dict(row._mapping), row.at)
                         of_item.append(standing[one])
                 elif one in standing:
                     ended = standing.pop(one)
                     of_item.remove(ended)
-                    of_item.append(_withdrawn(ended, row.at))
+                    of_item.append(end_answer(ended, row.at))
         return list(answers.values())
 
     def _rows(self, table: Table, *order: str) -> Iterator[Any]:
         return iter(self._db.execute(select(table).order_by(*(table.c[name] for name in order))))
-
-
-def _asked(head: Mapping[str, Any], pick: Mapping[str, Any]) -> Row:
-    """One image of a batch, from its two rows."""
-    findings = head.get("findings", ())
-    return {
-        "event": "asked",
-        "at": head.get("at"),
-        "round": pick["number"],
-        "version": head.get("version"),
-        "bets": head.get("bets"),
-        **{name: pick[name] for name in WHY},
-        "item": pick["item"],
-        "stream": pick["stream"],
-        "utility": pick["utility"],
-        "scores": dict(zip(findings, pick["scores"], strict=False)),
-    }
-
-
-def _said(row: Mapping[str, Any]) -> Row:
-    """One version of a label, from its row; the raw annotation as its SHA-256."""
-    same = (
-        "at",
-        "annotator",
-        "created_at",
-        "updated_at",
-        "lead_time_s",
-        "ground_truth",
-        "answers",
-        "problem",
-    )
-    return {
-        **{name: row[name] for name in same},
-        "skipped": bool(row["skipped"]),
-        "annotation": row["annotation_id"],
-        "task": row["task_id"],
-        "raw_sha256": hashlib.sha256(row["raw"].encode()).hexdigest(),
-    }
-
-
-def _gone(task_id: int, at: str) -> Row:
-    return {"event": "gone", "at": at, "task": task_id}
-
-
-def _kept(fields: Row) -> Row:
-    """What a row that books a label anew repeats."""
-    return {n: fields.get(n) for n in ("item", "task", "annotation", "annotator", "created_at", "round")}
-
-
-def _event(row: Row, before: Row | None) -> str:
-    for event in ("withdrawn", "late", "skipped"):
-        if row[event]:
-            return event
-    return "labelled" if before is None else "relabelled"
-
-
-def _answer(row: Mapping[str, Any], pulled_at: str) -> Answer:
-    return Answer(
-        row["annotator"],
-        datetime.fromisoformat(row["created_at"]),
-        row.get("lead_time_s"),
-        datetime.fromisoformat(pulled_at),
-    )
-
-
-def _withdrawn(answer: Answer, at: str) -> Answer:
-    return Answer(
-        answer.annotator,
-        answer.created_at,
-        answer.lead_time_s,
-        answer.pulled_at,
-        datetime.fromisoformat(at),
-    )
-
-
-def _lookup(fields: Mapping[str, Any]) -> Row:
-    """Under what a row is found again."""
-    return {
-        "annotation_id": fields.get("annotation"),
-        "stream": fields.get("stream"),
-        "round": fields.get("round"),
-    }
-
-
-def _text(value: Any) -> Any:
-    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
 
 
 def _chunks(all_: Sequence[Any], size: int = IDS) -> list[Sequence[Any]]:

@@ -21,6 +21,7 @@ from loop.database import Database
 from loop.errors import Unavailable
 from loop.items import Item
 from loop.ledger import Ledger
+from loop.ledger_check import check_ledger
 from loop.rows import (
     PullCount,
     Round,
@@ -252,7 +253,7 @@ class State:
     def find_break(self) -> Broken | None:
         """The first row of the ledger that was changed, or that the state contradicts; None if there is none."""
         with self._db.read() as connection:
-            return _ledger(connection).find_break()
+            return check_ledger(connection, schema.metadata.tables)
 
     # -- rounds -------------------------------------------------------------------------------------------------
 
