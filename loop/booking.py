@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -66,6 +66,12 @@ def said_row(row: Mapping[str, Any]) -> Row:
 def gone_row(task_id: int, at: str) -> Row:
     """A task that was found deleted."""
     return {"event": "gone", "at": at, "task": task_id}
+
+
+def read_row(number: int, finding: str, y: Sequence[float], at: str) -> Row:
+    """The labels that the certificate has read of one round and finding, in the order asked; NaN becomes null."""
+    told = [None if value != value else float(value) for value in y]
+    return {"event": "read", "at": at, "round": number, "finding": finding, "y": told}
 
 
 def kept_fields(fields: Row) -> Row:

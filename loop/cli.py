@@ -117,9 +117,20 @@ def start(settings: Settings, quiet: bool, as_json: bool) -> None:
 @as_json_option
 @click.option("--now", is_flag=True, help="Judge what is there, even if the batch is not finished.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing anywhere.")
+@click.option(
+    "--recount",
+    is_flag=True,
+    help="Correct the certificate by labels changed since it counted them; stored and shown.",
+)
 @click.pass_context
 def step(
-    ctx: click.Context, settings: Settings, quiet: bool, as_json: bool, now: bool, dry_run: bool
+    ctx: click.Context,
+    settings: Settings,
+    quiet: bool,
+    as_json: bool,
+    now: bool,
+    dry_run: bool,
+    recount: bool,
 ) -> None:
     """Take one turn: pull, retrain, refit, decide, select, push.
 
@@ -140,7 +151,7 @@ def step(
     from loop.start import opened
 
     with opened(settings, api_key()) as loop:
-        report = (rehearse if dry_run else take_turn)(loop, force=now)
+        report = (rehearse if dry_run else take_turn)(loop, force=now, recount=recount)
     tell(report, show_step, quiet=quiet, as_json=as_json)
     ctx.exit(STOP if report.verdict == "STOP" else CONTINUE)
 

@@ -6,6 +6,7 @@ a label picked by hand was an overrun after all, a row says so; no row changes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import accumulate, groupby
@@ -26,6 +27,7 @@ from loop.booking import (
     kept_fields,
     lookup_of,
     read_answer,
+    read_row,
     said_row,
 )
 from loop.chain import START, Entry, extend
@@ -93,6 +95,12 @@ class Ledger:
         self._append([gone_row(task_id, at) | {"item": item_of.get(task_id)} for task_id in task_ids])
         self._rebook(task_ids, at)
 
+    def add_readings(self, readings: Mapping[tuple[int, str], Sequence[float]], at: str) -> None:
+        """Book what the certificate has read, where it is more than before or was corrected."""
+        rows = [read_row(*key, y, at) for key, y in sorted(readings.items())]
+        held = {(row["round"], row["finding"]): row["y"] for row in self._read_rows()}
+        self._append([row for row in rows if held.get((row["round"], row["finding"])) != row["y"]])
+
     def build(self) -> None:
         """Book everything that a state without a ledger holds, in the order in which it was written."""
         t = self._t
@@ -129,6 +137,28 @@ class Ledger:
         query = select(t.annotation_id, t.stream).where(t.stream.in_(UNASKED)).order_by(t.seq)
         return dict(map(tuple, self._db.execute(query)))
 
+    def readings(self) -> dict[tuple[int, str], tuple[float, ...]]:
+        """Round and finding to the labels that the certificate has read, in the order asked; NaN: not known."""
+        return {
+            (row["round"], row["finding"]): tuple(math.nan if y is None else y for y in row["y"])
+            for row in self._read_rows()
+        }
+
+    def corrections(self) -> list[tuple[str, str]]:
+        """Every time that labels were counted otherwise than before: when, and a sentence."""
+        held: dict[tuple[int, str], list[float | None]] = {}
+        told: dict[tuple[str, str], int] = {}
+        for row in self._read_rows():
+            key = row["round"], row["finding"]
+            n = sum(before != now for before, now in zip(held.get(key, []), row["y"], strict=False))
+            if n:
+                told[row["at"], row["finding"]] = told.get((row["at"], row["finding"]), 0) + n
+            held[key] = row["y"]
+        return [
+            (at, f"the certificate's evidence for {finding} was corrected on {n} labels that it had counted")
+            for (at, finding), n in told.items()
+        ]
+
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _append(self, rows: Sequence[Row]) -> None:
@@ -141,6 +171,11 @@ class Ledger:
                 t.insert(),
                 [{"seq": e.seq, "row": e.row, "hash": e.hash} | lookup_of(row) for e, row in some],
             )
+
+    def _read_rows(self) -> list[Row]:
+        t = self._t["ledger"].c
+        query = select(t.seq, t.row, t.hash).where(t.round.is_not(None), t.stream.is_(None)).order_by(t.seq)
+        return [Entry(*row).fields() for row in self._db.execute(query)]
 
     def _rebook(self, task_ids: Sequence[int], at: str) -> None:
         """Book as overruns the labels that were booked as outsiders before the answers of their batch had come."""

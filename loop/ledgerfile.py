@@ -17,12 +17,12 @@ from loop.report import as_json
 from loop.settings import Settings
 from loop.state import State
 
-TEXTS = ("at", "event", "stream", "item", "annotator", "created_at", "updated_at", "strategy", "reason", "version", "problem", "raw_sha256")  # fmt: skip
+TEXTS = ("at", "event", "stream", "item", "annotator", "created_at", "updated_at", "strategy", "reason", "version", "problem", "raw_sha256", "finding")  # fmt: skip
 BY_FINDING = ("answers", "scores", "bets")
 COLUMNS = (
     "seq", "at", "event", "stream", "item", "task", "annotation", "annotator", "created_at", "updated_at", "lead_time_s", "skipped",
     "ground_truth", "answers", "round", "rank", "strategy", "reason", "inclusion_probability", "utility", "scores", "bets", "version",
-    "problem", "raw_sha256",
+    "problem", "raw_sha256", "finding", "y",
 )  # fmt: skip
 """In the order of a CSV; ``hash`` comes behind them. Those of `BY_FINDING` have one column a finding."""
 

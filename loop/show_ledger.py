@@ -88,6 +88,8 @@ def row_cells(entry: Entry) -> list[str]:
 
 
 def _why(fields: dict[str, Any]) -> str:
+    if fields["event"] == "read":
+        return f"the certificate has read {counted(len(fields['y']), 'label')} of {fields['finding']}"
     if "inclusion_probability" not in fields:
         return str(fields.get("reason", ""))
     return f"{fields.get('reason', '')} (p {fields['inclusion_probability']:.3g})"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from sqlalchemy import Connection, func, select
@@ -42,6 +43,8 @@ __all__ = ["PullCount", "Round", "State"]
 
 CHUNK = 5_000  # rows an insert
 IDS = 500  # ids a query
+Readings = Mapping[tuple[int, str], Sequence[float]]
+NOTHING: Readings = MappingProxyType({})
 DEFAULT = "its default"  # said of a setting that was left out
 FORMERLY = {"stop.correction": "none"}  # how a state was run that does not know the setting yet
 
@@ -250,6 +253,11 @@ class State:
         with self._db.read() as connection:
             return _ledger(connection).entries()
 
+    def readings(self) -> dict[tuple[int, str], tuple[float, ...]]:
+        """Round and finding to the labels that the certificate has read of it, in the order asked; NaN: not known."""
+        with self._db.read() as connection:
+            return _ledger(connection).readings()
+
     def find_break(self) -> Broken | None:
         """The first row of the ledger that was changed, or that the state contradicts; None if there is none."""
         with self._db.read() as connection:
@@ -257,8 +265,10 @@ class State:
 
     # -- rounds -------------------------------------------------------------------------------------------------
 
-    def add_round(self, round_: Round, report: Mapping[str, Any], probe: bytes | None) -> None:
-        """Commit a batch with its scores, its report and its probe in one transaction, before anyone is told.
+    def add_round(
+        self, round_: Round, report: Mapping[str, Any], probe: bytes | None, readings: Readings = NOTHING
+    ) -> None:
+        """Commit a batch with its scores, its report, its probe and what the certificate read in one transaction, before anyone is told.
 
         The database itself refuses scores of an image whose label is known already, and any later change of them.
 
@@ -277,6 +287,7 @@ class State:
                 )
             _insert(connection, schema.rounds, [write_round(round_)])
             _insert(connection, schema.picks, picks := write_picks(round_))
+            _ledger(connection).add_readings(readings, write_time(round_.at))
             _ledger(connection).add_round(write_round(round_), picks)
             _insert_report(connection, round_.number, report, round_.at, probe)
 
@@ -319,10 +330,16 @@ class State:
     # -- reports, probes, amendments ----------------------------------------------------------------------------
 
     def add_report(
-        self, number: int, report: Mapping[str, Any], at: datetime, probe: bytes | None = None
+        self,
+        number: int,
+        report: Mapping[str, Any],
+        at: datetime,
+        probe: bytes | None = None,
+        readings: Readings = NOTHING,
     ) -> None:
-        """Note a decision that asked no batch, and the probe it was made with."""
+        """Note a decision that asked no batch, the probe it was made with, and what the certificate read."""
         with self._db.write() as connection:
+            _ledger(connection).add_readings(readings, write_time(at))
             _insert_report(connection, number, report, at, probe)
 
     def reports(self) -> list[dict[str, Any]]:
@@ -353,12 +370,15 @@ class State:
         return _changes(frozen[-1], _as_read(dict(settings))) if frozen else []
 
     def amendments(self) -> list[str]:
-        """What was changed in the frozen settings since the start, each change as one sentence, oldest first."""
+        """What was changed since the start, in the frozen settings or in the certificate's evidence, each change as one
+        sentence, oldest first."""
         t = schema.amendments.c
         frozen = [(row.settings, row.at) for row in self._db.rows(select(t.settings, t.at).order_by(t.seq))]
+        told = [(at, ", ".join(_changes(before, after))) for (before, _), (after, at) in pairwise(frozen)]
+        with self._db.read() as connection:
+            told += _ledger(connection).corrections()
         return [
-            f"{at[:16].replace('T', ' ')}: {', '.join(_changes(before, after))}"
-            for (before, _), (after, at) in pairwise(frozen)
+            f"{at[:16].replace('T', ' ')}: {change}" for at, change in sorted(told, key=lambda one: one[0])
         ]
 
 
