@@ -193,7 +193,16 @@ def open_book_of(items: Sequence[Item], state: State, settings: Settings, *, rec
     """Book the labels of some of the images."""
     there = {item.item for item in items}
     tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
-    return keep_book(items, tasks, state.labels(), state.rounds(), settings.project.findings, state.unasked())
+    return keep_book(
+        items,
+        tasks,
+        state.labels(),
+        state.rounds(),
+        settings.project.findings,
+        state.unasked(),
+        state.readings(),
+        recount=recount,
+    )
 
 
 def read_history(state: State) -> list[StepReport]:
