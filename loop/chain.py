@@ -73,10 +73,10 @@ def find_break(entries: Iterable[Entry]) -> Broken | None:
     before = START
     for number, entry in enumerate(entries, start=1):
         if entry.seq != number:
-            return Broken(number, f"row {number} is missing; row {entry.seq} stands in its place")
+            return Broken(number, f"it is missing; row {entry.seq} stands in its place")
         if entry.hash != seal(before, entry.row):
-            return Broken(number, f"row {number} or its hash was changed: the hash does not belong to it")
+            return Broken(number, "its hash does not belong to it: one of the two was changed")
         if not entry.row.startswith("{") or entry.fields().get("seq") != number:
-            return Broken(number, f"row {number} does not call itself row {number}")
+            return Broken(number, "it has another number")
         before = entry.hash
     return None

@@ -101,7 +101,7 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
         What the turn saw, decided and did.
 
     Raises:
-        BadInput: The loop was not started, or the settings cannot be used.
+        BadInput: The loop was not started, the settings cannot be used, or a batch that is not finished is recounted.
     """
     present = loop.state.last_round()
     if present is None:
@@ -118,6 +118,11 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
         loop.state.drop_tasks(gone, loop.clock())
         book = read_book(loop)
     if not force and book.finished_share < loop.settings.batch.finished_share:
+        if recount:
+            raise BadInput(
+                "The batch is not finished, so nothing is judged and nothing was recounted. Finish it, or recount with "
+                "`loop step --now --recount`."
+            )
         return _waiting(loop, book, n_pulled, present.number)
 
     if recount:

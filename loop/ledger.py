@@ -185,6 +185,10 @@ class Ledger:
             query = select(t["picks"].c.number).join(t["tasks"], t["tasks"].c.item == t["picks"].c.item)
             touched.update(self._db.scalars(query.where(t["tasks"].c.task_id.in_(ids)).distinct()))
         for number in sorted(touched):
+            if not all(
+                batch := self._batch(number, at)
+            ):  # an image nobody has answered: it has not run dry yet
+                continue
             told: dict[int, list[Row]] = {}
             query = select(ledger.seq, ledger.row, ledger.hash)
             query = query.where(ledger.round == number, ledger.stream.in_(UNASKED)).order_by(ledger.seq)
@@ -195,9 +199,6 @@ class Ledger:
                 else:
                     told.setdefault(fields["annotation"], []).append(fields)
             outsiders = [rows for rows in told.values() if rows[-1]["stream"] == OUTSIDER]
-            if not outsiders:
-                continue
-            batch = self._batch(number, at)
             self._append(
                 [
                     kept_fields(rows[-1]) | {"event": "rebooked", "at": at, "stream": OVERRUN}

@@ -25,7 +25,7 @@ def check_ledger(connection: Connection, tables: Mapping[str, Table]) -> Broken 
         return broken
     for entry, lookup in zip(entries, filed, strict=True):
         if lookup != tuple(lookup_of(entry.fields()).values()):
-            return Broken(entry.seq, f"row {entry.seq} is filed under another label, stream or round")
+            return Broken(entry.seq, "it is filed under another label, stream or round")
     booked: dict[str, list[Row]] = {table: [] for table in TABLE_OF.values()}
     for fields in (entry.fields() for entry in entries):
         if fields["event"] in TABLE_OF:
@@ -39,9 +39,7 @@ def check_ledger(connection: Connection, tables: Mapping[str, Table]) -> Broken 
     found = [_compare(table, rows, facts[table], len(entries)) for table, rows in booked.items()]
     strange = next(
         (
-            Broken(
-                fields["seq"], f"the table tasks does not know task {fields['task']} of row {fields['seq']}"
-            )
+            Broken(fields["seq"], f"the table tasks does not know its task {fields['task']}")
             for rows in booked.values()
             for fields in rows
             if "item" in fields and "task" in fields and (fields["item"], fields["task"]) not in pairs
@@ -89,9 +87,7 @@ def _compare(table: str, rows: Sequence[Row], facts: Sequence[Row], n_entries: i
         told = without_empty(fact)
         wrong = [name for name in fact if name != "event" and fields.get(name) != told.get(name)]
         if wrong:
-            return Broken(
-                fields["seq"], f"the table {table} contradicts row {fields['seq']} about {', '.join(wrong)}"
-            )
+            return Broken(fields["seq"], f"the table {table} contradicts it about {', '.join(wrong)}")
     if len(rows) == len(facts):
         return None
     seq = rows[len(facts)]["seq"] if len(rows) > len(facts) else n_entries + 1

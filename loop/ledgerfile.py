@@ -137,7 +137,7 @@ def verify_file(path: Path, settings: Settings | None) -> Verified:
         (ours.seq for ours, theirs in zip(entries, held, strict=False) if ours.hash != theirs.hash), None
     )
     if other is not None:
-        return _spoilt(told, Broken(other, f"row {other} of the file is not row {other} of the state"))
+        return _spoilt(told, Broken(other, "the state has another row there"))
     if len(held) < len(entries):
         return _spoilt(
             told, Broken(len(held) + 1, f"the state ends with row {len(held)}: later rows were removed")
@@ -181,7 +181,7 @@ def read_file(path: Path) -> tuple[list[Entry], Broken | None]:
             hashed = fields.pop("hash")
             entries.append(Entry(fields["seq"], write_row(fields), hashed))
     except (ValueError, TypeError, KeyError, AttributeError, csv.Error):
-        return entries, Broken(len(entries) + 1, f"row {len(entries) + 1} cannot be read")
+        return entries, Broken(len(entries) + 1, "it cannot be read")
     if (broken := find_break(entries)) is not None:
         return entries, broken
     lines, end = write_lines(entries, kind), 0

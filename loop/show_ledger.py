@@ -36,7 +36,7 @@ def show_ledger(told: Told, last: int) -> None:
             "score when asked",
             "why",
         ):
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", no_wrap=column in ("at", "event", "stream"))
         for entry in told.entries[-last:]:
             table.add_row(*row_cells(entry))
         out.print(table)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loop_world import FINDINGS, Bench, World
@@ -14,6 +15,7 @@ from loop_world import FINDINGS, Bench, World
 from annotate.records import Label
 from loop.book import Book, keep_book
 from loop.controller import ask_first_batch, rehearse, step
+from loop.errors import BadInput
 from loop.items import Item
 from loop.show import random_text
 from loop.state import Round
@@ -237,6 +239,8 @@ def test_a_project_keeps_its_evidence_and_tells_corrections(tmp_path: Path) -> N
         loop = world.loop(state, desk)
         ask_first_batch(loop)
         batch = [s.task_id for s in desk.served[0][1]]
+        with pytest.raises(BadInput, match="--now --recount"):
+            step(loop, recount=True)
         others = [i for i in range(world.n) if i not in batch][:2]
         desk.answer(others[0], world.answers[others[0]])  # picked by hand
         for task_id in batch:
