@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, select
 
+from forecasting.words import counted
 from loop.booking import (
     BOOKING,
     OUTSIDER,
@@ -155,7 +156,10 @@ class Ledger:
                 told[row["at"], row["finding"]] = told.get((row["at"], row["finding"]), 0) + n
             held[key] = row["y"]
         return [
-            (at, f"the certificate's evidence for {finding} was corrected on {n} labels that it had counted")
+            (
+                at,
+                f"the certificate's evidence for {finding} was corrected on {counted(n, 'label')} that it had counted",
+            )
             for (at, finding), n in told.items()
         ]
 

@@ -272,4 +272,4 @@ def test_a_project_keeps_its_evidence_and_tells_corrections(tmp_path: Path) -> N
     status = read_status(world.settings())
     assert (status.labels.unasked, status.labels.overrun) == (2, 1)
     assert status.labels.random_skipped == (second[0] in [world.task_of[i] for i in random])
-    assert any("corrected on 1 labels" in line for line in status.amendments)
+    assert any("corrected on 1 label" in line for line in status.amendments)
