@@ -28,7 +28,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ProjectLedger:
     """The ledger of a project.
 
     Attributes:
@@ -84,7 +84,7 @@ class Verified:
         return {"ok": self.ok} | dict(as_json(self))
 
 
-def tell_ledger(settings: Settings, out: Path | None = None) -> Told:
+def tell_ledger(settings: Settings, out: Path | None = None) -> ProjectLedger:
     """Read a project's ledger, and export it if a file is named.
 
     Raises:
@@ -93,7 +93,7 @@ def tell_ledger(settings: Settings, out: Path | None = None) -> Told:
     if out is not None:
         _require_kind(out)
     with State.open(settings.state_url) as state:
-        told = Told(settings.project.name, tuple(state.ledger()), None if out is None else str(out))
+        told = ProjectLedger(settings.project.name, tuple(state.ledger()), None if out is None else str(out))
     if out is not None:
         with whole(out) as draft:
             draft.write_bytes("".join(write_lines(told.entries, out.suffix.lower())).encode())

@@ -9,13 +9,13 @@ from rich.text import Text
 
 from forecasting.words import counted
 from loop.chain import Entry
-from loop.ledgerfile import Told, Verified
+from loop.ledgerfile import ProjectLedger, Verified
 from loop.show import console, plain_table
 
 KNOWN = {1.0: "yes", 0.0: "no"}
 
 
-def show_ledger(told: Told, last: int) -> None:
+def show_ledger(told: ProjectLedger, last: int) -> None:
     """Rows by event and stream, the last of them, and the hash to keep."""
     out = console()
     if told.out is not None:
