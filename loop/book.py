@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,10 @@ from annotate.records import Label
 from forecasting.certificate import Asked
 from loop.items import Item
 from loop.report import LabelCount
-from loop.state import Round
+from loop.state import NOTHING, Readings, Round
+from loop.streams import LONGEST_LOOK_S
 
-LONGEST_LOOK_S = 600.0  # a longer lead time is a coffee break, not a reading
+NOBODY: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class Book:
         active_pool: Unlabelled items of the active part.
         count: Images by stream and fate.
         median_look_s: Median seconds an annotator spends on an image; None without a history.
+        readings: Round and finding to the labels of its random images that the certificate has read; see `_read`.
+        revised: Per finding, of these, the labels that were changed or withdrawn since.
+        random_unknown: Per finding, random images that were answered, not skipped, and are not known: "cannot tell",
+            or annotators disagree.
     """
 
     findings: tuple[str, ...]
@@ -50,6 +56,9 @@ class Book:
     active_pool: tuple[str, ...]
     count: LabelCount
     median_look_s: float | None
+    random_unknown: Mapping[str, int]
+    readings: Mapping[tuple[int, str], Sequence[float]]
+    revised: Mapping[str, int]
 
     @property
     def finished_share(self) -> float:
@@ -68,10 +77,14 @@ def keep_book(
     labels: Mapping[int, Sequence[Label]],
     rounds: Sequence[Round],
     findings: Sequence[str],
+    unasked: Mapping[int, str] = NOBODY,
+    readings: Readings = NOTHING,
+    *,
+    recount: bool = False,
 ) -> Book:
     """Derive the book from what the state holds.
 
-    An image is booked to the stream of the round that asked it first. Labels on a random-stream patient's
+    An image is booked to the stream of the round that asked it first; one that nobody asked to that of its first label. Labels on a random-stream patient's
     other images are set aside: training on them would let the probe see a patient whose random image it
     is later tested on.
 
@@ -81,6 +94,9 @@ def keep_book(
         labels: Task id to its current labels.
         rounds: All rounds, oldest first.
         findings: The K findings.
+        unasked: Annotation to ``overrun`` or ``outsider``, of those that nobody asked for; one not in it is an outsider.
+        readings: What the certificate has read at earlier looks; it stays as it was read.
+        recount: Correct it by the labels as they are now.
     """
     item_of = {task_id: item for item, task_id in tasks.items()}
     by_id = {item.item: item for item in items}
@@ -97,9 +113,15 @@ def keep_book(
     known = {item: list(answer.values()) for item, answer in answers.items() if _any_known(answer.values())}
     set_aside = {i for i in known if by_id[i].stream == "spare" and i not in first_asked}
     trained = sorted(i for i in known if i not in set_aside)  # by id: the order of arrival must not matter
-    streams = [first_asked[i][1] if i in first_asked else "unasked" for i in trained]
+    streams = [
+        first_asked[i][1] if i in first_asked else _stream_of(labels[tasks[i]], unasked) for i in trained
+    ]
+    skipped = {item for item in answers if all(label.skipped for label in labels[tasks[item]])}
+    random = [item for item, (_, stream) in first_asked.items() if stream == "random"]
+    read = [answers[item] for item in random if item in answers and item not in skipped]
     y = np.array([known[i] for i in trained], dtype=np.float64).reshape(len(trained), len(findings))
 
+    read_now = {name: _read(rounds, answers, name, readings, recount) for name in findings}
     batch = [pick.item for pick in rounds[-1].picks if pick.item in tasks] if rounds else []
     return Book(
         findings=tuple(findings),
@@ -107,7 +129,7 @@ def keep_book(
         y=y,
         patients=np.array([by_id[i].patient for i in trained], dtype=np.str_),
         is_random=np.array([s == "random" for s in streams], dtype=np.bool_),
-        asked={name: _asked(rounds, answers, name) for name in findings},
+        asked={name: _asked(rounds, read_now[name], name) for name in findings},
         outstanding=tuple(item for item in batch if item not in answers),
         batch_size=len(batch),
         random_next=_random_next(items, first_asked, answers, tasks),
@@ -118,22 +140,34 @@ def keep_book(
             total=len(trained),
             random=streams.count("random"),
             active=streams.count("active"),
-            unasked=streams.count("unasked"),
+            unasked=streams.count("overrun") + streams.count("outsider"),
             unknown=sum(
-                not _any_known(answer.values()) and not all(label.skipped for label in labels[tasks[item]])
-                for item, answer in answers.items()
+                not _any_known(answer.values()) and item not in skipped for item, answer in answers.items()
             ),
-            skipped=sum(all(label.skipped for label in labels[tasks[item]]) for item in answers),
+            skipped=len(skipped),
             unreadable=sum(label.problem is not None for given in labels.values() for label in given),
             foreign=sum(task_id not in item_of for task_id, given in labels.items() if given),
             set_aside=len(set_aside),
+            overrun=streams.count("overrun"),
+            random_asked=len(random),
+            random_answered=sum(item in answers for item in random),
+            random_skipped=sum(item in skipped for item in random),
         ),
         median_look_s=_median_look(labels.values()),
+        random_unknown={name: sum(answer[name] != answer[name] for answer in read) for name in findings},
+        readings={(number, name): y for name, told in read_now.items() for number, y in told.items()},
+        revised={name: _count_revised(rounds, read_now[name], answers, name) for name in findings},
     )
 
 
 def _any_known(values: Iterable[float]) -> bool:
     return any(value == value for value in values)  # NaN is the only value that differs from itself
+
+
+def _stream_of(given: Sequence[Label], unasked: Mapping[int, str]) -> str:
+    """Overrun or outsider, by the first of an image's labels."""
+    first = min(given, key=lambda label: (label.created_at, label.annotation_id))
+    return unasked.get(first.annotation_id, "outsider")
 
 
 def _random_next(
@@ -149,34 +183,74 @@ def _random_next(
     return tuple(i.item for i in stream)
 
 
-def _asked(
-    rounds: Sequence[Round], answers: Mapping[str, Mapping[str, float]], finding: str
-) -> tuple[Asked, ...]:
-    """Cut each round's random images at the first one that nobody answered while it lasted.
+def _read(
+    rounds: Sequence[Round],
+    answers: Mapping[str, Mapping[str, float]],
+    finding: str,
+    held: Mapping[tuple[int, str], Sequence[float]],
+    recount: bool,
+) -> dict[int, list[float]]:
+    """Round to the labels of its random images, in the order asked, that the certificate may read.
 
-    An image that was asked again belongs to the later round, with the later probe's score; so a round that is
-    over never grows, and what the certificate reads is always a prefix of the same sequence.
+    Each round is cut at the first image that nobody answered while it lasted. What was read once stays as it was read,
+    and a round that is over does not grow: evidence that was looked at is no more to be changed. An image that was asked
+    again before it was read belongs to the later round, with the later probe's score; one that was read is not read twice.
     """
+    random = {r.number: [pick.item for pick in r.picks if pick.stream == "random"] for r in rounds}
+    kept = {number: list(held.get((number, finding), ())) for number in random}
+    read_in: dict[str, int] = {}
+    for number, items in random.items():
+        for item in items[: len(kept[number])]:
+            read_in.setdefault(item, number)
     again: set[str] = set()
-    told: list[Asked] = []
     for round_ in reversed(rounds):
-        ys: list[float] = []
-        scores: list[float] = []
-        random = [
-            (p.item, s)
-            for p, s in zip(round_.picks, round_.scores_of(finding), strict=True)
-            if p.stream == "random"
-        ]
-        for item, score in random:
-            if item in again or item not in answers:
-                break
-            ys.append(answers[item][finding])
-            scores.append(float(score))
-        again.update(item for item, _ in random)
-        if ys and np.isfinite(scores).all():
-            bet = round_.bets.get(finding, False)
-            told.append(Asked(np.array(ys), np.array(scores), bet, round_.number))
-    return tuple(reversed(told))
+        y, items = kept[round_.number], random[round_.number]
+        if recount:
+            y[:] = [
+                answers[i][finding] if i in answers and read_in[i] == round_.number else np.nan
+                for i in items[: len(y)]
+            ]
+        if round_ is rounds[-1] or (round_.number, finding) not in held:
+            for item in items[len(y) :]:
+                if item in read_in:
+                    y.append(np.nan)
+                elif item in again or item not in answers:
+                    break
+                else:
+                    y.append(answers[item][finding])
+        again.update(items)
+    return kept
+
+
+def _asked(
+    rounds: Sequence[Round], readings: Mapping[int, Sequence[float]], finding: str
+) -> tuple[Asked, ...]:
+    """The rounds whose random images had scores when they were asked."""
+    told = []
+    for round_ in rounds:
+        y = np.array(readings[round_.number], dtype=np.float64)
+        scores = round_.scores_of(finding)[[p.stream == "random" for p in round_.picks]][: len(y)]
+        if len(y) and np.isfinite(scores).all():
+            told.append(Asked(y, scores, round_.bets.get(finding, False), round_.number))
+    return tuple(told)
+
+
+def _count_revised(
+    rounds: Sequence[Round],
+    readings: Mapping[int, Sequence[float]],
+    answers: Mapping[str, Mapping[str, float]],
+    finding: str,
+) -> int:
+    """Labels that say something else now than when they were read."""
+    now: dict[str, float] = {item: answer[finding] for item, answer in answers.items()}
+    seen: set[str] = set()
+    n = 0
+    for round_ in rounds:
+        random = [pick.item for pick in round_.picks if pick.stream == "random"]
+        for item, y in zip(random, readings[round_.number], strict=False):
+            n += item not in seen and not np.array_equal(y, now.get(item, np.nan), equal_nan=True)
+            seen.add(item)
+    return n
 
 
 def _median_look(labels: Iterable[Sequence[Label]]) -> float | None:

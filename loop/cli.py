@@ -14,6 +14,7 @@ from loop.cli_curves import backtest, forecast, plan, prior
 from loop.cli_doctor import doctor
 from loop.cli_encoders import encoders
 from loop.cli_features import encode, features
+from loop.cli_ledger import ledger
 from loop.cli_options import api_key, as_json_option, configured, force_option, plot_option, spoken, tell
 from loop.cli_trials import demo, simulate
 
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 encoders.add_command(compare)
-for command in (doctor, plan, forecast, backtest, prior, encode, features, encoders, simulate, demo):
+for command in (doctor, plan, forecast, backtest, prior, encode, features, encoders, ledger, simulate, demo):
     main.add_command(command)
 
 
@@ -121,9 +122,20 @@ def start(settings: Settings, quiet: bool, as_json: bool) -> None:
 @as_json_option
 @click.option("--now", is_flag=True, help="Judge what is there, even if the batch is not finished.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing anywhere.")
+@click.option(
+    "--recount",
+    is_flag=True,
+    help="Correct the certificate by labels changed since it counted them; stored and shown.",
+)
 @click.pass_context
 def step(
-    ctx: click.Context, settings: Settings, quiet: bool, as_json: bool, now: bool, dry_run: bool
+    ctx: click.Context,
+    settings: Settings,
+    quiet: bool,
+    as_json: bool,
+    now: bool,
+    dry_run: bool,
+    recount: bool,
 ) -> None:
     """Take one turn: pull, retrain, refit, decide, select, push.
 
@@ -144,7 +156,7 @@ def step(
     from loop.start import opened
 
     with opened(settings, api_key()) as loop:
-        report = (rehearse if dry_run else take_turn)(loop, force=now)
+        report = (rehearse if dry_run else take_turn)(loop, force=now, recount=recount)
     tell(report, show_step, quiet=quiet, as_json=as_json)
     ctx.exit(STOP if report.verdict == "STOP" else CONTINUE)
 

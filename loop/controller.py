@@ -22,7 +22,7 @@ from loop.report import BatchReport, StepReport
 from loop.settings import Settings
 from loop.state import Round, State
 from loop.strategies import COLD, Pick, select_batch
-from loop.telling import mean_gain, report_score
+from loop.telling import mean_gain, report_score, tell_revised
 from loop.zero_shot import ZeroShot
 
 PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
@@ -99,7 +99,7 @@ def ask_first_batch(loop: Loop) -> StepReport:
     return replace(completed, action="pushed") if completed else _told(loop)
 
 
-def step(loop: Loop, *, force: bool = False) -> StepReport:
+def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepReport:
     """Take one turn.
 
     Every commit to the state comes before the HTTP call that acts on it, so a turn that died anywhere is
@@ -108,12 +108,14 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
     Args:
         loop: Everything a turn needs, opened.
         force: Judge and ask again even if the present batch is not finished.
+        recount: Correct the certificate's evidence by labels that were changed since it counted them. This is stored, and
+            shown with every verdict from then on.
 
     Returns:
         What the turn saw, decided and did.
 
     Raises:
-        BadInput: The loop was not started, or the settings cannot be used.
+        BadInput: The loop was not started, the settings cannot be used, or a batch that is not finished is recounted.
     """
     present = loop.state.last_round()
     if present is None:
@@ -130,18 +132,28 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
         loop.state.drop_tasks(gone, loop.clock())
         book = read_book(loop)
     if not force and book.finished_share < loop.settings.batch.finished_share:
+        if recount:
+            raise BadInput(
+                "The batch is not finished, so nothing is judged and nothing was recounted. Finish it, or recount with "
+                "`loop step --now --recount`."
+            )
         if loop.board is not None:
             loop.board.go_on()  # a batch that is to be finished needs an open queue
         return _waiting(loop, book, n_pulled, present.number)
 
+    if recount:
+        book = read_book(loop, recount=True)
     last = present.number
     log.info("training the probe and refitting the learning curves on %d labels", len(book.items))
     assessment = assess(book, loop.features, loop.projection, loop.settings, last, read_history(loop.state))
     report = _report(loop, book, assessment, n_pulled, last)
+    report = replace(report, warnings=(*report.warnings, *tell_revised(book.revised)))
     if report.verdict == "STOP":
         report = replace(report, action="stopped")
         if (said := _told_already(loop, report)) is None:
-            loop.state.add_report(last, report.to_json(), loop.clock(), assessment.probe.to_bytes())
+            loop.state.add_report(
+                last, report.to_json(), loop.clock(), assessment.probe.to_bytes(), book.readings
+            )
         if loop.board is not None:
             loop.board.stop(report.reason)
         return said or report
@@ -155,10 +167,12 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
     return replace(report, warnings=(*report.warnings, *receipt.warnings))
 
 
-def rehearse(loop: Loop, *, force: bool = False) -> StepReport:
+def rehearse(loop: Loop, *, force: bool = False, recount: bool = False) -> StepReport:
     """Take a turn that changes nothing: on a copy of the state, without a push."""
     with loop.state.sandbox() as state:
-        report = step(replace(loop, state=state, desk=_Rehearsal(loop.desk), board=None), force=force)
+        report = step(
+            replace(loop, state=state, desk=_Rehearsal(loop.desk), board=None), force=force, recount=recount
+        )
     return replace(report, action=f"{report.action} (dry run)")
 
 
@@ -188,21 +202,31 @@ def complete_push(loop: Loop) -> StepReport | None:
     return replace(told, action="completed", warnings=(*told.warnings, *receipt.warnings))
 
 
-def read_book(loop: Loop) -> Book:
+def read_book(loop: Loop, *, recount: bool = False) -> Book:
     """Book every label that the state holds, of images that have an embedding."""
-    return open_book(loop.state, loop.features, loop.settings)
+    return open_book(loop.state, loop.features, loop.settings, recount=recount)
 
 
-def open_book(state: State, features: Features, settings: Settings) -> Book:
+def open_book(state: State, features: Features, settings: Settings, *, recount: bool = False) -> Book:
     """As `read_book`, without a desk."""
-    return open_book_of([item for item in state.items() if features.has(item.item)], state, settings)
+    held = [item for item in state.items() if features.has(item.item)]
+    return open_book_of(held, state, settings, recount=recount)
 
 
-def open_book_of(items: Sequence[Item], state: State, settings: Settings) -> Book:
+def open_book_of(items: Sequence[Item], state: State, settings: Settings, *, recount: bool = False) -> Book:
     """Book the labels of some of the images."""
     there = {item.item for item in items}
     tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
-    return keep_book(items, tasks, state.labels(), state.rounds(), settings.project.findings)
+    return keep_book(
+        items,
+        tasks,
+        state.labels(),
+        state.rounds(),
+        settings.project.findings,
+        state.unasked(),
+        state.readings(),
+        recount=recount,
+    )
 
 
 def read_history(state: State) -> list[StepReport]:
@@ -293,7 +317,7 @@ def _commit(
             strategy=round_.strategy,
         ),
     )
-    loop.state.add_round(round_, report.to_json(), None if probe is None else probe.to_bytes())
+    loop.state.add_round(round_, report.to_json(), None if probe is None else probe.to_bytes(), book.readings)
     return round_, report
 
 

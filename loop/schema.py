@@ -26,6 +26,8 @@ from sqlalchemy import (
     text,
 )
 
+from loop.ledger import Ledger
+
 metadata = MetaData()
 
 facts = Table(
@@ -166,6 +168,16 @@ amendments = Table(
     Column("settings", JSON, nullable=False),
     Column("at", String(32), nullable=False),
 )
+ledger = Table(  # one row a pick, a version of a label or a deleted task, each sealing the one before
+    "ledger",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("annotation_id", BigInteger, index=True),  # these three are in the row, too: to find it
+    Column("stream", String(10)),
+    Column("round", Integer, index=True),
+    Column("row", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
 migrations = Table(
     "migrations",
     metadata,
@@ -227,13 +239,34 @@ def refuse_hindsight(connection: Connection) -> None:
         connection.execute(text(statement))
 
 
-def _for_sqlite(tables: Sequence[str]) -> Iterator[str]:
+def keep_ledger(connection: Connection) -> None:
+    """Who labelled what, and why it was asked, hash-chained; a state that is older than its ledger gets one."""
+    ledger.create(connection, checkfirst=True)
+    Ledger(connection, metadata.tables).build()
+    keep = _kept_by_sqlite if connection.dialect.name == "sqlite" else _kept_by_postgres
+    for statement in keep([ledger.name]):
+        connection.execute(text(statement))
+
+
+def _kept_by_sqlite(tables: Sequence[str]) -> Iterator[str]:
     for table in tables:
         for verb in ("UPDATE", "DELETE"):
             yield (
                 f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table}, {KEPT}'); END"
             )
+
+
+def _kept_by_postgres(tables: Sequence[str]) -> Iterator[str]:
+    for table in tables:
+        yield (
+            f"CREATE TRIGGER {table}_kept BEFORE UPDATE OR DELETE ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        )
+
+
+def _for_sqlite(tables: Sequence[str]) -> Iterator[str]:
+    yield from _kept_by_sqlite(tables)
     for name, case, fact in (
         ("scores_before_labels", LABELLED, f"an image {UNLABELLED}"),
         ("picks_before_push", PUSHED, f"a batch {TOLD}"),
@@ -246,11 +279,7 @@ def _for_postgres(tables: Sequence[str]) -> Iterator[str]:
         "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         f"RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ', {KEPT}'; END $$"
     )
-    for table in tables:
-        yield (
-            f"CREATE TRIGGER {table}_kept BEFORE UPDATE OR DELETE ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
+    yield from _kept_by_postgres(tables)
     yield (
         "CREATE FUNCTION refuse_hindsight() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         f"IF {LABELLED} THEN RAISE EXCEPTION 'an image {UNLABELLED}'; END IF; "
@@ -269,4 +298,5 @@ MIGRATIONS: list[
 ] = [  # a new one goes to the end, and leaves a state that has it as it is
     ("first tables", first_tables),
     ("refuse hindsight", refuse_hindsight),
+    ("keep ledger", keep_ledger),
 ]

@@ -184,7 +184,8 @@ def show_status(status: Status) -> None:
     )
     count = status.labels
     for number, what in (
-        (count.unasked, "labelled without having been asked (queue ran dry, or picked by hand)"),
+        (count.overrun, "labelled without having been asked, after the queue had run dry"),
+        (count.unasked - count.overrun, "labelled without having been asked, picked by hand"),
         (count.unknown, "answered, but with no finding known (cannot tell, or annotators disagree)"),
         (count.skipped, "skipped"),
         (count.set_aside, "labelled but set aside: another image of a random-stream patient"),
@@ -192,6 +193,8 @@ def show_status(status: Status) -> None:
     ):
         if number:
             out.print(f"  {number:,} {what}")
+    if count.random_asked:
+        out.print(random_text(count, {name: held.random_unknown for name, held in status.findings.items()}))
     table = plain_table("Labels by finding")
     for column in ("finding", "yes", "no", "of these random: yes", "no", "not known"):
         table.add_column(column, justify="left" if column == "finding" else "right")
@@ -289,6 +292,24 @@ def labels_line(count: LabelCount) -> str:
         if number
     ]
     return f"{count.total:,} labels" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def random_text(count: LabelCount, unknown: Mapping[str, int]) -> str:
+    """`Random stream: 125 images asked, 123 answered; skipped: 2 (2 %); cannot tell: Effusion 1 (1 %), ...`."""
+
+    def share(number: int) -> str:
+        return f"{number} ({100 * number / count.random_asked:.0f} %)"
+
+    told = ", ".join(f"{name} {share(number)}" for name, number in unknown.items())
+    warned = (
+        " What is left out here the certificate never sees."
+        if count.random_skipped or any(unknown.values())
+        else ""
+    )
+    return (
+        f"Random stream: {counted(count.random_asked, 'image')} asked, {count.random_answered:,} answered; skipped: "
+        f"{share(count.random_skipped)}; cannot tell, or annotators disagree: {told}.{warned}"
+    )
 
 
 def auc_cell(auc: float | None) -> str:

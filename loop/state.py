@@ -10,15 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from sqlalchemy import Connection, func, select
 
 from annotate.records import Label, Pull, Receipt, Task
 from loop import schema
+from loop.chain import Broken, Entry
 from loop.database import Database
 from loop.errors import Unavailable
 from loop.items import Item
+from loop.ledger import Ledger
+from loop.ledger_check import check_ledger
 from loop.rows import (
     PullCount,
     Round,
@@ -39,6 +43,8 @@ __all__ = ["PullCount", "Round", "State"]
 
 CHUNK = 5_000  # rows an insert
 IDS = 500  # ids a query
+Readings = Mapping[tuple[int, str], Sequence[float]]
+NOTHING: Readings = MappingProxyType({})
 DEFAULT = "its default"  # said of a setting that was left out
 FORMERLY = {"stop.correction": "none"}  # how a state was run that does not know the setting yet
 
@@ -173,8 +179,9 @@ class State:
         t = schema.gone_tasks
         with self._db.write() as connection:
             known = set(connection.scalars(select(t.c.task_id)))
-            rows = [{"task_id": i, "at": write_time(at)} for i in sorted(set(task_ids) - known)]
-            _insert(connection, t, rows)
+            gone = sorted(set(task_ids) - known)
+            _insert(connection, t, [{"task_id": task_id, "at": write_time(at)} for task_id in gone])
+            _ledger(connection).add_gone(gone, write_time(at))
 
     def tasks(self) -> dict[str, int]:
         """Item id to task id, of the tasks that were not deleted."""
@@ -223,10 +230,12 @@ class State:
                     deleted += 1
                     rows.append(write_label(before[annotation_id]) | when | {"withdrawn": True})
                 seen[task.task_id], current[task.task_id] = updated_at, now
+            brought = bool(rows)
             _insert(connection, schema.annotation_versions, rows)
             _insert(connection, schema.sightings, sightings)
-            _insert_late(connection, late, when | {"late": True})
-            _note_watermark(connection, pull, told, bool(rows))
+            rows += _insert_late(connection, late, when | {"late": True})
+            _ledger(connection).add_labels(rows, told)
+            _note_watermark(connection, pull, told, brought)
         return PullCount(new, changed, deleted, unreadable)
 
     def watermark(self) -> datetime | None:
@@ -246,10 +255,34 @@ class State:
         query = select(t).where(~t.c.withdrawn).order_by(t.c.updated_at, t.c.annotation_id, t.c.seq)
         return [read_label(row) for row in self._db.rows(query)]
 
+    def unasked(self) -> dict[int, str]:
+        """Annotation id to ``overrun`` or ``outsider``, of labels that nobody had asked for when they were pulled."""
+        with self._db.read() as connection:
+            return _ledger(connection).unasked()
+
+    # -- the ledger ---------------------------------------------------------------------------------------------
+
+    def ledger(self) -> list[Entry]:
+        """Who labelled what and why it was asked: every row, oldest first; see `loop.ledger`."""
+        with self._db.read() as connection:
+            return _ledger(connection).entries()
+
+    def readings(self) -> dict[tuple[int, str], tuple[float, ...]]:
+        """Round and finding to the labels that the certificate has read of it, in the order asked; NaN: not known."""
+        with self._db.read() as connection:
+            return _ledger(connection).readings()
+
+    def find_break(self) -> Broken | None:
+        """The first row of the ledger that was changed, or that the state contradicts; None if there is none."""
+        with self._db.read() as connection:
+            return check_ledger(connection, schema.metadata.tables)
+
     # -- rounds -------------------------------------------------------------------------------------------------
 
-    def add_round(self, round_: Round, report: Mapping[str, Any], probe: bytes | None) -> None:
-        """Commit a batch with its scores, its report and its probe in one transaction, before anyone is told.
+    def add_round(
+        self, round_: Round, report: Mapping[str, Any], probe: bytes | None, readings: Readings = NOTHING
+    ) -> None:
+        """Commit a batch with its scores, its report, its probe and what the certificate read in one transaction, before anyone is told.
 
         The database itself refuses scores of an image whose label is known already, and any later change of them.
 
@@ -267,7 +300,9 @@ class State:
                     "it goes on from there."
                 )
             _insert(connection, schema.rounds, [write_round(round_)])
-            _insert(connection, schema.picks, write_picks(round_))
+            _insert(connection, schema.picks, picks := write_picks(round_))
+            _ledger(connection).add_readings(readings, write_time(round_.at))
+            _ledger(connection).add_round(write_round(round_), picks)
             _insert_report(connection, round_.number, report, round_.at, probe)
 
     def rounds(self) -> list[Round]:
@@ -315,10 +350,16 @@ class State:
     # -- reports, probes, amendments ----------------------------------------------------------------------------
 
     def add_report(
-        self, number: int, report: Mapping[str, Any], at: datetime, probe: bytes | None = None
+        self,
+        number: int,
+        report: Mapping[str, Any],
+        at: datetime,
+        probe: bytes | None = None,
+        readings: Readings = NOTHING,
     ) -> None:
-        """Note a decision that asked no batch, and the probe it was made with."""
+        """Note a decision that asked no batch, the probe it was made with, and what the certificate read."""
         with self._db.write() as connection:
+            _ledger(connection).add_readings(readings, write_time(at))
             _insert_report(connection, number, report, at, probe)
 
     def reports(self) -> list[dict[str, Any]]:
@@ -349,12 +390,15 @@ class State:
         return _changes(frozen[-1], _as_read(dict(settings))) if frozen else []
 
     def amendments(self) -> list[str]:
-        """What was changed in the frozen settings since the start, each change as one sentence, oldest first."""
+        """What was changed since the start, in the frozen settings or in the certificate's evidence, each change as one
+        sentence, oldest first."""
         t = schema.amendments.c
         frozen = [(row.settings, row.at) for row in self._db.rows(select(t.settings, t.at).order_by(t.seq))]
+        told = [(at, ", ".join(_changes(before, after))) for (before, _), (after, at) in pairwise(frozen)]
+        with self._db.read() as connection:
+            told += _ledger(connection).corrections()
         return [
-            f"{at[:16].replace('T', ' ')}: {', '.join(_changes(before, after))}"
-            for (before, _), (after, at) in pairwise(frozen)
+            f"{at[:16].replace('T', ' ')}: {change}" for at, change in sorted(told, key=lambda one: one[0])
         ]
 
 
@@ -380,13 +424,21 @@ def _seen(connection: Connection, task_ids: Sequence[int]) -> dict[int, str]:
     return found
 
 
-def _insert_late(connection: Connection, tasks: Sequence[Task], when: Row) -> None:
-    """Keep the versions that arrived late and are not in the history yet."""
+def _ledger(connection: Connection) -> Ledger:
+    return Ledger(connection, schema.metadata.tables)
+
+
+def _insert_late(connection: Connection, tasks: Sequence[Task], when: Row) -> list[Row]:
+    """Keep the versions that arrived late and are not in the history yet; they are returned."""
     t = schema.annotation_versions
+    kept: list[Row] = []
     for task in tasks:
         known = [read_label(row) for row in connection.execute(select(t).where(t.c.task_id == task.task_id))]
         unknown = [label for label in task.labels if not any(same_version(label, held) for held in known)]
-        _insert(connection, t, [write_label(label) | when for label in unknown])
+        rows = [write_label(label) | when for label in unknown]
+        _insert(connection, t, rows)
+        kept += rows
+    return kept
 
 
 def _latest_watermark() -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 from forecasting.plots import curve_info, draw_curves, save
 from forecasting.powerlaw import Interval
 from loop.assess import Assessment, assess
-from loop.book import Book, keep_book
+from loop.book import Book
 from loop.cold_start import open_zero_shot
-from loop.controller import open_book, project_pool, read_history
+from loop.controller import open_book, open_book_of, project_pool, read_history
 from loop.errors import BadInput
 from loop.report import LabelCount, StepReport, as_json
 from loop.settings import Settings
@@ -37,13 +37,18 @@ class RoundLine:
 
 @dataclass(frozen=True, slots=True)
 class FindingCount:
-    """Labels of one finding; the first two are of all streams."""
+    """Labels of one finding; the first two are of all streams.
+
+    Attributes:
+        random_unknown: Random images that were answered, but not this: "cannot tell", or annotators disagree.
+    """
 
     positives: int
     negatives: int
     random_positives: int
     random_negatives: int
     unknown: int
+    random_unknown: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def read_status(settings: Settings) -> Status:
     """
     with State.open(settings.state_url) as state:
         labels = state.labels()
-        book = keep_book(state.items(), state.tasks(), labels, state.rounds(), settings.project.findings)
+        book = open_book_of(state.items(), state, settings)
         reports = read_history(state)
         zero_shot = _zero_shot(settings, state, book)
         return Status(
@@ -126,10 +131,7 @@ def draw_project(settings: Settings, path: Path) -> None:
         BadInput: The project was not started, or nothing can be drawn yet.
     """
     with State.open(settings.state_url) as state:
-        known = keep_book(
-            state.items(), state.tasks(), state.labels(), state.rounds(), settings.project.findings
-        )
-        zero_shot = _zero_shot(settings, state, known)
+        zero_shot = _zero_shot(settings, state, open_book_of(state.items(), state, settings))
     draw_assessment(assess_again(settings), settings, path, zero_shot)
 
 
@@ -177,6 +179,7 @@ def _count(book: Book, k: int) -> FindingCount:
         random_positives=int((random == 1).sum()),
         random_negatives=int((random == 0).sum()),
         unknown=int((y != y).sum()),
+        random_unknown=book.random_unknown[book.findings[k]],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -165,3 +165,15 @@ def _next_batch(forecast: Forecast, target: float, level: float, n_next: float) 
 
 def _hours(labels: float | None, median_look_s: float | None) -> float | None:
     return None if labels is None or median_look_s is None else labels * median_look_s / 3600
+
+
+def tell_revised(revised: Mapping[str, int]) -> list[str]:
+    """What a project lead should know about labels that were changed after the certificate had counted them."""
+    told = [f"{name} {n}" for name, n in revised.items() if n]
+    if not told:
+        return []
+    return [
+        f"Labels of random images were changed or withdrawn after the certificate had counted them ({', '.join(told)}). It keeps "
+        "them as it read them; the probe and the forecast use them as they are now. Where they were mistakes, "
+        "`loop step --recount` corrects the evidence, once; that is stored and shown with every verdict."
+    ]

@@ -23,6 +23,8 @@ def commands(group: click.Group = main, prefix: str = "loop") -> Iterator[tuple[
     """Every command with its full name."""
     for name, command in sorted(group.commands.items()):
         if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield f"{prefix} {name}", command
             yield from commands(command, f"{prefix} {name}")
         else:
             yield f"{prefix} {name}", command

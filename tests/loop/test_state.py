@@ -454,6 +454,36 @@ class StateContract:
             "2026-03-01 12:02: stop.target from {'Edema': 0.8, 'Effusion': 0.85} to 0.85",
         ]
 
+    # -- the ledger ---------------------------------------------------------------------------------------------
+
+    def test_what_was_asked_and_said_and_read_stands_in_the_ledger(self, state: State) -> None:
+        state.add_items([item("a"), item("b")])
+        state.add_tasks({"a": 1, "b": 2}, AT)
+        state.add_round(round_(1, "a"), {"round": 1}, None)
+        state.save_pull(pull(task(1, label(1)), task(2, label(2, 2, raw=""))), after(5))
+        state.save_pull(pull(task(1, at=6), watermark=6), after(7))
+        state.drop_tasks([2], after(8))
+        readings = {(1, "Effusion"): [1.0, float("nan")]}
+        for _ in range(2):
+            state.add_report(1, {"round": 1}, after(9), None, readings)
+        assert state.amendments() == []
+        state.add_report(1, {"round": 1}, after(70), None, {(1, "Effusion"): [0.0, float("nan"), 1.0]})
+        assert [(row.get("event"), row.get("stream")) for row in (e.fields() for e in state.ledger())] == [
+            ("asked", "random"),
+            ("labelled", "random"),
+            ("labelled", "outsider"),
+            ("withdrawn", "random"),
+            ("gone", None),
+            ("read", None),
+            ("read", None),
+        ]
+        assert state.find_break() is None
+        assert state.unasked() == {2: "outsider"}
+        assert str(state.readings()) == "{(1, 'Effusion'): (0.0, nan, 1.0)}"
+        assert state.amendments() == [
+            "2026-03-01 12:01: the certificate's evidence for Effusion was corrected on 1 label that it had counted"
+        ]
+
     # -- the database -------------------------------------------------------------------------------------------
 
     def test_a_state_is_there_when_it_is_opened_again(self, url: str) -> None:

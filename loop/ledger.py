@@ -1,0 +1,302 @@
+"""Who labelled what, and why it was asked: a hash-chained row for every pick and every version of a label.
+
+Written in the transaction that writes the facts themselves, so it knows what was known then. Where later answers show that
+a label picked by hand was an overrun after all, a row says so; no row changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import accumulate, groupby
+from typing import Any
+
+from sqlalchemy import Connection, Table, func, select
+
+from forecasting.words import counted
+from loop.booking import (
+    BOOKING,
+    OUTSIDER,
+    OVERRUN,
+    UNASKED,
+    Row,
+    asked_row,
+    end_answer,
+    event_of,
+    gone_row,
+    kept_fields,
+    lookup_of,
+    read_answer,
+    read_row,
+    said_row,
+)
+from loop.chain import START, Entry, extend
+from loop.streams import Answer, find_batch, ran_dry
+
+IDS = 500  # ids a query
+REBUILT = "the rows above were chained when the state was migrated, not when they were written"
+
+
+class Ledger:
+    """The ledger of one state, inside one of its transactions.
+
+    Args:
+        connection: The transaction.
+        tables: The tables of the state by name.
+    """
+
+    def __init__(self, connection: Connection, tables: Mapping[str, Table]) -> None:
+        self._db, self._t = connection, tables
+
+    # -- growing ------------------------------------------------------------------------------------------------
+
+    def add_round(self, head: Row, picks: Iterable[Row]) -> None:
+        """Book what a batch asks; `head` and `picks` as they were written."""
+        asked = [asked_row(head, pick) for pick in picks]
+        tasks = self._tasks_of([row["item"] for row in asked])
+        self._append([row | {"task": next(iter(tasks.get(row["item"], ())), None)} for row in asked])
+
+    def add_labels(self, rows: Sequence[Row], at: str) -> None:
+        """Book versions of labels that one pull brought, in the order in which they were written."""
+        if not rows:
+            return
+        ids = [row["annotation_id"] for row in rows]
+        held = self._held(ids)
+        item_of = self._items_of([row["task_id"] for row in rows])
+        picks = self._picks_of(list(item_of.values()))
+        pushed, pull_before = self._pushed(), self._pull_before(at)
+        batches: dict[int, list[list[Answer]]] = {}
+        booked: list[Row] = []
+        for row in rows:
+            item, before = item_of.get(row["task_id"]), held.get(row["annotation_id"])
+            if before is not None:
+                booking = {name: before.get(name) for name in BOOKING}
+            elif item in picks:
+                booking = picks[item]
+            else:
+                label = read_answer(row, at)
+                number = find_batch(pushed, label, pull_before)
+                if number is not None and number not in batches:
+                    batches[number] = self._batch(number, at)
+                dry = number is not None and ran_dry(batches[number], label)
+                booking = {"stream": OVERRUN if dry else OUTSIDER, "round": number}
+            told = said_row(row) | {"event": event_of(row, before), "item": item} | booking
+            booked.append(told)
+            if told["event"] == "withdrawn":
+                held.pop(row["annotation_id"], None)
+            elif told["event"] != "late":
+                held[row["annotation_id"]] = told
+        self._append(booked)
+        self._rebook([row["task_id"] for row in rows], at)
+
+    def add_gone(self, task_ids: Sequence[int], at: str) -> None:
+        """Book tasks that were found deleted in Label Studio."""
+        item_of = self._items_of(task_ids)
+        self._append([gone_row(task_id, at) | {"item": item_of.get(task_id)} for task_id in task_ids])
+        self._rebook(task_ids, at)
+
+    def add_readings(self, readings: Mapping[tuple[int, str], Sequence[float]], at: str) -> None:
+        """Book what the certificate has read, where it is more than before or was corrected."""
+        rows = [read_row(*key, y, at) for key, y in sorted(readings.items())]
+        held = {(row["round"], row["finding"]): row["y"] for row in self._read_rows()}
+        self._append([row for row in rows if held.get((row["round"], row["finding"])) != row["y"]])
+
+    def build(self) -> None:
+        """Book everything that a state without a ledger holds, in the order in which it was written."""
+        t = self._t
+        if self._db.scalar(select(func.count()).select_from(t["ledger"])):
+            return
+        versions = [dict(row._mapping) for row in self._rows(t["annotations"], "seq")]
+        ordered = zip(accumulate((row["at"] for row in versions), max), versions, strict=True)
+        events: list[tuple[str, int, Any]] = [
+            (at, 0, [row for _, row in pulled]) for at, pulled in groupby(ordered, lambda one: one[0])
+        ]
+        lost = sorted((row.at, row.task_id) for row in self._rows(t["gone_tasks"], "task_id"))
+        events += [(at, 1, [i for _, i in found]) for at, found in groupby(lost, lambda one: one[0])]
+        picks: dict[int, list[Row]] = {}
+        for row in self._rows(t["picks"], "number", "rank"):
+            picks.setdefault(row.number, []).append(dict(row._mapping))
+        events += [(row.at, 2, dict(row._mapping)) for row in self._rows(t["rounds"], "number")]
+        for at, kind, told in sorted(events, key=lambda event: event[:2]):
+            if kind == 2:
+                self.add_round(told, picks.get(told["number"], ()))
+            else:
+                (self.add_gone if kind else self.add_labels)(told, at)
+        if events:
+            self._append([{"event": "rebuilt", "reason": REBUILT}])
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """Every row, oldest first."""
+        return [Entry(row.seq, row.row, row.hash) for row in self._rows(self._t["ledger"], "seq")]
+
+    def unasked(self) -> dict[int, str]:
+        """Annotation to the stream that it was last booked to, of those that nobody asked for."""
+        t = self._t["ledger"].c
+        query = select(t.annotation_id, t.stream).where(t.stream.in_(UNASKED)).order_by(t.seq)
+        return dict(map(tuple, self._db.execute(query)))
+
+    def readings(self) -> dict[tuple[int, str], tuple[float, ...]]:
+        """Round and finding to the labels that the certificate has read, in the order asked; NaN: not known."""
+        return {
+            (row["round"], row["finding"]): tuple(math.nan if y is None else y for y in row["y"])
+            for row in self._read_rows()
+        }
+
+    def corrections(self) -> list[tuple[str, str]]:
+        """Every time that labels were counted otherwise than before: when, and a sentence."""
+        held: dict[tuple[int, str], list[float | None]] = {}
+        told: dict[tuple[str, str], int] = {}
+        for row in self._read_rows():
+            key = row["round"], row["finding"]
+            n = sum(before != now for before, now in zip(held.get(key, []), row["y"], strict=False))
+            if n:
+                told[row["at"], row["finding"]] = told.get((row["at"], row["finding"]), 0) + n
+            held[key] = row["y"]
+        return [
+            (
+                at,
+                f"the certificate's evidence for {finding} was corrected on {counted(n, 'label')} that it had counted",
+            )
+            for (at, finding), n in told.items()
+        ]
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _append(self, rows: Sequence[Row]) -> None:
+        t = self._t["ledger"]
+        tail = self._db.execute(select(t.c.seq, t.c.hash).order_by(t.c.seq.desc()).limit(1)).first()
+        seq, before = (tail.seq, tail.hash) if tail else (0, START)
+        entries = extend(seq, before, rows)
+        for some in _chunks(list(zip(entries, rows, strict=True)), 10 * IDS):
+            self._db.execute(
+                t.insert(),
+                [{"seq": e.seq, "row": e.row, "hash": e.hash} | lookup_of(row) for e, row in some],
+            )
+
+    def _read_rows(self) -> list[Row]:
+        t = self._t["ledger"].c
+        query = select(t.seq, t.row, t.hash).where(t.round.is_not(None), t.stream.is_(None)).order_by(t.seq)
+        return [Entry(*row).fields() for row in self._db.execute(query)]
+
+    def _rebook(self, task_ids: Sequence[int], at: str) -> None:
+        """Book as overruns the labels that were booked as outsiders before the answers of their batch had come."""
+        ledger, t = self._t["ledger"].c, self._t
+        touched: set[int] = set()
+        for ids in _chunks(task_ids):
+            query = select(t["picks"].c.number).join(t["tasks"], t["tasks"].c.item == t["picks"].c.item)
+            touched.update(self._db.scalars(query.where(t["tasks"].c.task_id.in_(ids)).distinct()))
+        for number in sorted(touched):
+            if not all(
+                batch := self._batch(number, at)
+            ):  # an image nobody has answered: it has not run dry yet
+                continue
+            told: dict[int, list[Row]] = {}
+            query = select(ledger.seq, ledger.row, ledger.hash)
+            query = query.where(ledger.round == number, ledger.stream.in_(UNASKED)).order_by(ledger.seq)
+            for row in self._db.execute(query):
+                fields = Entry(*row).fields()
+                if fields["event"] == "withdrawn":
+                    told.pop(fields["annotation"], None)
+                else:
+                    told.setdefault(fields["annotation"], []).append(fields)
+            outsiders = [rows for rows in told.values() if rows[-1]["stream"] == OUTSIDER]
+            self._append(
+                [
+                    kept_fields(rows[-1]) | {"event": "rebooked", "at": at, "stream": OVERRUN}
+                    for rows in outsiders
+                    if ran_dry(batch, read_answer(rows[0], rows[0]["at"]))
+                ]
+            )
+
+    def _held(self, annotation_ids: Sequence[int]) -> dict[int, Row]:
+        """Annotation to what the ledger last said of it, of those that stand."""
+        t = self._t["ledger"].c
+        found: dict[int, Row] = {}
+        for ids in _chunks(annotation_ids):
+            query = select(t.seq, t.row, t.hash).where(t.annotation_id.in_(ids)).order_by(t.seq)
+            for row in self._db.execute(query):
+                fields = Entry(*row).fields()
+                if fields["event"] == "withdrawn":
+                    found.pop(fields["annotation"], None)
+                elif fields["event"] == "rebooked":
+                    found.get(fields["annotation"], {}).update(stream=fields["stream"])
+                elif fields["event"] != "late":
+                    found[fields["annotation"]] = fields
+        return found
+
+    def _items_of(self, task_ids: Sequence[int]) -> dict[int, str]:
+        t = self._t["tasks"].c
+        found: dict[int, str] = {}
+        for ids in _chunks(task_ids):
+            query = select(t.task_id, t.item).where(t.task_id.in_(ids)).order_by(t.seq)
+            found.update(map(tuple, self._db.execute(query)))
+        return found
+
+    def _tasks_of(self, items: Sequence[str]) -> dict[str, list[int]]:
+        """Item to its tasks, the latest first."""
+        t = self._t["tasks"].c
+        found: dict[str, list[int]] = {}
+        for some in _chunks(items):
+            query = select(t.item, t.task_id).where(t.item.in_(some)).order_by(t.seq.desc())
+            for item, task_id in self._db.execute(query):
+                found.setdefault(item, []).append(task_id)
+        return found
+
+    def _picks_of(self, items: Sequence[str]) -> dict[str, Row]:
+        """Item to the booking of the round that asked it last, of rounds in the ledger."""
+        ledger, t, rounds = self._t["ledger"].c, self._t["picks"], self._t["rounds"]
+        last = self._db.scalar(select(func.max(ledger.round))) or 0
+        found: dict[str, Row] = {}
+        for some in _chunks(items):
+            query = select(t, rounds.c.findings).join(rounds, rounds.c.number == t.c.number)
+            query = query.where(t.c.item.in_(some), t.c.number <= last).order_by(t.c.number)
+            for row in self._db.execute(query):
+                told = asked_row(dict(row._mapping), dict(row._mapping))
+                found[row.item] = {name: told.get(name) for name in BOOKING}
+        return found
+
+    def _pushed(self) -> dict[int, datetime]:
+        """Round to when it was seen in Label Studio, of rounds in the ledger."""
+        last = self._db.scalar(select(func.max(self._t["ledger"].c.round))) or 0
+        t = self._t["pushes"].c
+        query = select(t.number, t.at).where(t.number <= last)
+        return {number: datetime.fromisoformat(at) for number, at in self._db.execute(query)}
+
+    def _pull_before(self, at: str) -> datetime | None:
+        t = self._t["pulls"].c
+        found = self._db.scalar(select(func.max(t.at)).where(t.at < at))
+        return None if found is None else datetime.fromisoformat(found)
+
+    def _batch(self, number: int, at: str) -> list[list[Answer]]:
+        """Per image of a round that still has a task, all answers known at a time."""
+        t, gone, said = self._t["picks"].c, self._t["gone_tasks"].c, self._t["annotations"]
+        items = list(self._db.scalars(select(t.item).where(t.number == number)))
+        tasks = self._tasks_of(items)
+        lost = set(self._db.scalars(select(gone.task_id).where(gone.at <= at)))
+        tasks = {item: ids for item, ids in tasks.items() if set(ids) - lost}
+        item_of = {task_id: item for item, ids in tasks.items() for task_id in ids}
+        answers: dict[str, list[Answer]] = {item: [] for item in tasks}
+        standing: dict[int, Answer] = {}
+        for ids in _chunks(list(item_of)):
+            query = select(said).where(said.c.task_id.in_(ids), said.c.at <= at, ~said.c.late)
+            for row in self._db.execute(query.order_by(said.c.seq)):
+                one, of_item = row.annotation_id, answers[item_of[row.task_id]]
+                if not row.withdrawn:
+                    if one not in standing:
+                        standing[one] = read_answer(dict(row._mapping), row.at)
+                        of_item.append(standing[one])
+                elif one in standing:
+                    ended = standing.pop(one)
+                    of_item.remove(ended)
+                    of_item.append(end_answer(ended, row.at))
+        return list(answers.values())
+
+    def _rows(self, table: Table, *order: str) -> Iterator[Any]:
+        return iter(self._db.execute(select(table).order_by(*(table.c[name] for name in order))))
+
+
+def _chunks(all_: Sequence[Any], size: int = IDS) -> list[Sequence[Any]]:
+    return [all_[start : start + size] for start in range(0, len(all_), size)]
