@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.consensus import agree
+from annotate.consensus import Rule, agree_all
 from annotate.records import Label
 from forecasting.certificate import Asked
 from loop.items import Item
@@ -36,6 +36,7 @@ class Book:
         active_pool: Unlabelled items of the active part.
         count: Images by stream and fate.
         median_look_s: Median seconds an annotator spends on an image; None without a history.
+        by_majority: Finding to why the majority decided although ``dawid_skene`` was asked for.
     """
 
     findings: tuple[str, ...]
@@ -50,6 +51,7 @@ class Book:
     active_pool: tuple[str, ...]
     count: LabelCount
     median_look_s: float | None
+    by_majority: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def finished_share(self) -> float:
@@ -68,6 +70,7 @@ def keep_book(
     labels: Mapping[int, Sequence[Label]],
     rounds: Sequence[Round],
     findings: Sequence[str],
+    consensus: Rule = "majority",
 ) -> Book:
     """Derive the book from what the state holds.
 
@@ -75,20 +78,25 @@ def keep_book(
     other images are set aside: training on them would let the probe see a patient whose random image it
     is later tested on.
 
+    The certificate reads majorities whatever the consensus: a model of the readers moves an old label when a new one
+    is made elsewhere, and a bet must not be settled anew by what came after it.
+
     Args:
         items: Every image in our care.
         tasks: Item id to Label Studio's task id.
         labels: Task id to its current labels.
         rounds: All rounds, oldest first.
         findings: The K findings.
+        consensus: How annotators who disagree are brought to the one answer that trains the probe.
     """
     item_of = {task_id: item for item, task_id in tasks.items()}
     by_id = {item.item: item for item in items}
-    answers = {
-        item_of[task_id]: agree(given, findings)
-        for task_id, given in labels.items()
-        if given and task_id in item_of
+    given = {
+        item_of[task_id]: said for task_id, said in labels.items() if said and task_id in item_of
     }
+    agreed = agree_all(given, findings, consensus)
+    answers = agreed.answers
+    heard = answers if consensus == "majority" else agree_all(given, findings).answers
     first_asked: dict[str, tuple[int, str]] = {}
     for round_ in rounds:
         for pick in round_.picks:
@@ -107,7 +115,7 @@ def keep_book(
         y=y,
         patients=np.array([by_id[i].patient for i in trained], dtype=np.str_),
         is_random=np.array([s == "random" for s in streams], dtype=np.bool_),
-        asked={name: _asked(rounds, answers, name) for name in findings},
+        asked={name: _asked(rounds, heard, name) for name in findings},
         outstanding=tuple(item for item in batch if item not in answers),
         batch_size=len(batch),
         random_next=_random_next(items, first_asked, answers, tasks),
@@ -129,6 +137,7 @@ def keep_book(
             set_aside=len(set_aside),
         ),
         median_look_s=_median_look(labels.values()),
+        by_majority=agreed.by_majority,
     )
 
 

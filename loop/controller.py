@@ -185,7 +185,9 @@ def open_book_of(items: Sequence[Item], state: State, settings: Settings) -> Boo
     """Book the labels of some of the images."""
     there = {item.item for item in items}
     tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
-    return keep_book(items, tasks, state.labels(), state.rounds(), settings.project.findings)
+    return keep_book(
+        items, tasks, state.labels(), state.rounds(), settings.project.findings, settings.labels.consensus
+    )
 
 
 def read_history(state: State) -> list[StepReport]:

@@ -93,7 +93,14 @@ def read_status(settings: Settings) -> Status:
     """
     with State.open(settings.state_url) as state:
         labels = state.labels()
-        book = keep_book(state.items(), state.tasks(), labels, state.rounds(), settings.project.findings)
+        book = keep_book(
+            state.items(),
+            state.tasks(),
+            labels,
+            state.rounds(),
+            settings.project.findings,
+            settings.labels.consensus,
+        )
         reports = read_history(state)
         zero_shot = _zero_shot(settings, state, book)
         return Status(
@@ -127,7 +134,12 @@ def draw_project(settings: Settings, path: Path) -> None:
     """
     with State.open(settings.state_url) as state:
         known = keep_book(
-            state.items(), state.tasks(), state.labels(), state.rounds(), settings.project.findings
+            state.items(),
+            state.tasks(),
+            state.labels(),
+            state.rounds(),
+            settings.project.findings,
+            settings.labels.consensus,
         )
         zero_shot = _zero_shot(settings, state, known)
     draw_assessment(assess_again(settings), settings, path, zero_shot)
