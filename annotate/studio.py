@@ -352,7 +352,8 @@ class Studio:
 
     def readers(self, project_id: int, task_ids: Sequence[int]) -> dict[int, int]:
         """How many people each of these tasks asks for; tasks that were deleted are left out."""
-        what, found = f"reading how many people tasks of project {project_id} ask for", {}
+        what = f"reading how many people tasks of project {project_id} ask for"
+        found: dict[int, int] = {}
         for start in range(0, len(task_ids), self._page_size):
             some = list(task_ids[start : start + self._page_size])
             query = {"filters": {"conjunction": "and", "items": [_filter("id", "in_list", "List", some)]}}

@@ -91,9 +91,7 @@ def keep_book(
     """
     item_of = {task_id: item for item, task_id in tasks.items()}
     by_id = {item.item: item for item in items}
-    given = {
-        item_of[task_id]: said for task_id, said in labels.items() if said and task_id in item_of
-    }
+    given = {item_of[task_id]: said for task_id, said in labels.items() if said and task_id in item_of}
     agreed = agree_all(given, findings, consensus)
     answers = agreed.answers
     heard = answers if consensus == "majority" else agree_all(given, findings).answers

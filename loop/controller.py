@@ -18,6 +18,7 @@ from loop.errors import BadInput
 from loop.features import Features
 from loop.items import Item
 from loop.probe import Probe, Projection, fit_projection
+from loop.readings import draw_double_reads, note_double_reads, order_queue
 from loop.report import BatchReport, StepReport
 from loop.settings import Settings
 from loop.state import Round, State
@@ -276,6 +277,7 @@ def _commit(
             random=sum(p.stream == "random" for p in picks),
             active=sum(p.stream == "active" for p in picks),
             strategy=round_.strategy,
+            double=len(draw_double_reads(round_, loop.settings.labels.double_reads)),
         ),
     )
     loop.state.add_round(round_, report.to_json(), None if probe is None else probe.to_bytes())
@@ -283,18 +285,9 @@ def _commit(
 
 
 def _push(loop: Loop, round_: Round) -> Receipt:
-    """Tell the batch to the annotators; what is random, or has scores that no label calibrated, is shown without a suggestion."""
-    tasks = loop.state.tasks()
-    suggestions = [
-        Suggestion(
-            task_id=tasks[pick.item],
-            rank=rank,
-            probabilities=None
-            if pick.stream == "random" or round_.strategy == COLD
-            else {f: float(p) for f, p in zip(round_.findings, score, strict=True) if p == p},
-        )
-        for rank, (pick, score) in enumerate(zip(round_.picks, round_.scores, strict=True), start=1)
-    ]
+    """Tell the batch to the annotators, behind the second readings that are still open."""
+    note_double_reads(loop.state, round_, loop.settings.labels.double_reads, loop.clock())
+    suggestions = order_queue(loop.state, round_)
     log.info("pushing %s: %d images", round_.version, len(suggestions))
     receipt = loop.desk.push(round_.version, suggestions)
     loop.state.confirm_push(round_.number, receipt, loop.clock())

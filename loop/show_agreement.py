@@ -1,0 +1,90 @@
+"""What `loop status` prints of the annotators' agreement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from forecasting.words import level_text
+from loop.agreement import AgreementReport, ceiling_text
+from loop.report import IntervalReport
+from loop.show import auc_cell, console, interval_cell, plain_table
+
+if TYPE_CHECKING:
+    from loop.status import Status
+
+PAIRS = 6
+"""Pairs of annotators and annotators that are shown a finding; --json holds all."""
+
+
+def show_agreement(status: Status) -> None:
+    """One row a finding, then who agrees with whom, then the best AUC that such labels allow; nothing of one annotator."""
+    agreement, out = status.agreement, console()
+    if not agreement:
+        return
+    table = plain_table("Agreement, on images that two or more people answered")
+    for column in ("finding", "images", "disagreed", "alpha", "kappa of two", "ceiling", "target"):
+        table.add_column(column, justify="left" if column == "finding" else "right", no_wrap=True)
+    for name, told in agreement.items():
+        most = max(told.kappas, key=lambda pair: pair.images, default=None)
+        table.add_row(
+            name,
+            f"{told.images:,}",
+            f"{told.disagreed:,}",
+            _cell(told.alpha),
+            _cell(most.kappa) if most else "",
+            _cell(told.ceiling.auc) if told.ceiling else "",
+            auc_cell(told.ceiling.target) if told.ceiling else "",
+        )
+    out.print(table)
+    first = next((told.alpha for told in agreement.values() if told.alpha), None)
+    if first is not None:
+        out.print(
+            Text(
+                f"alpha: Krippendorff's; kappa: Cohen's, of the two who share most images; with {level_text(first.level)} "
+                "intervals. 1 = always agree, 0 = as by chance.",
+                style="dim",
+            )
+        )
+    for name, told in agreement.items():
+        _show_finding(out, name, told)
+    for line in status.warnings:
+        out.print(Text(f"warning: {line}", style="yellow"))
+
+
+def _show_finding(out: Console, name: str, told: AgreementReport) -> None:
+    lines = []
+    if told.ties or told.cannot_tell:
+        lines.append(f"not known: {told.ties:,} ties, {told.cannot_tell:,} cannot tell or not answered")
+    if told.annotators:
+        shown = ", ".join(
+            f"{one.annotator} {one.agreed} of {one.images}" + (f" ({_range(one.share)})" if one.share else "")
+            for one in told.annotators[:PAIRS]
+        )
+        lines.append(f"annotators with the majority of the others: {shown}{_more(len(told.annotators))}")
+    if len(told.kappas) > 1:
+        shown = ", ".join(
+            f"{pair.first} and {pair.second} {_cell(pair.kappa) or 'not defined'} on {pair.images}"
+            for pair in told.kappas[:PAIRS]
+        )
+        lines.append(f"kappa: {shown}{_more(len(told.kappas))}")
+    if told.ceiling is not None:
+        lines.append(ceiling_text(told.ceiling))
+    if told.by_majority is not None:
+        lines.append(f"disputes: {told.by_majority}")
+    for i, line in enumerate(lines):
+        out.print(Text.assemble((f"{name}: " if i == 0 else " " * (len(name) + 2), "bold"), line))
+
+
+def _cell(interval: IntervalReport | None) -> str:
+    return "" if interval is None else interval_cell(interval)
+
+
+def _range(interval: IntervalReport) -> str:
+    return interval_cell(interval).partition("(")[2].removesuffix(")")
+
+
+def _more(n: int) -> str:
+    return f" and {n - PAIRS} more (--json)" if n > PAIRS else ""
