@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
+from colleague import sign_up
 
 from annotate.payloads import write_results
 from annotate.records import Suggestion
@@ -16,27 +15,13 @@ from annotate.studio import Studio
 
 if TYPE_CHECKING:
     from annotate.conftest import Workplace
-    from loop.demo.server import ThrowawayServer
 
 pytestmark = pytest.mark.studio
 
 
 @pytest.fixture
-def colleague(place: Workplace, studio_server: ThrowawayServer) -> Iterator[Studio]:
-    """Another annotator, signed up by invitation, at the same server."""
-    link = place.studio._read("inviting", "api/invite")["invite_url"]
-    with httpx.Client(base_url=studio_server.url) as browser:
-        page = browser.get(link).text
-        mark = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
-        assert mark is not None
-        said = {
-            "email": f"colleague{place.project_id}@example.com",
-            "password": "passw0rd1",
-            "csrfmiddlewaretoken": mark[1],
-        }
-        assert browser.post(link, data=said).status_code == 302
-        key = browser.get("/api/current-user/token").json()["token"]
-    with Studio(studio_server.url, key, page_size=5) as studio:
+def colleague(place: Workplace) -> Iterator[Studio]:
+    with sign_up(place.studio, f"colleague{place.project_id}") as studio:
         yield studio
 
 
