@@ -19,6 +19,9 @@ from forecasting.auc import Array
 
 DRAWS = 4_000
 
+JEFFREYS = 0.5
+"""Images of each kind that are believed in before any."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -55,6 +58,17 @@ class Kinds:
     def n(self) -> int:
         """Images."""
         return int(self.counts.sum())
+
+    @property
+    def prior(self) -> Array:
+        """Images of each kind that are believed in before any, shape ``(T,)``: one and a half in all.
+
+        Half an image of each kind where all are read twice (Jeffreys); images read more often get their share of it.
+        """
+        share = (
+            (self.reads[:, None] == self.reads) @ self.counts / max(self.n, 1)
+        )  # (T,) of images read as often
+        return np.asarray(1.5 * share / (self.reads + 1))
 
 
 def count_kinds(yes: ArrayLike, reads: ArrayLike) -> Kinds:
@@ -120,7 +134,7 @@ def estimate(
     counts: NDArray[np.intp],
     level: float,
     rng: np.random.Generator,
-    prior: Array | float = 0.5,
+    prior: Array | float = JEFFREYS,
 ) -> Estimate:
     """Estimate a measure of the weights of kinds, with its interval.
 
@@ -144,7 +158,13 @@ def estimate(
 
 def estimate_alpha(kinds: Kinds, level: float, rng: np.random.Generator) -> Estimate:
     """Krippendorff's alpha of some images, with its interval."""
-    return estimate(lambda w: krippendorff_alpha(w, kinds.yes, kinds.reads), kinds.counts, level, rng)
+    return estimate(
+        lambda weights: krippendorff_alpha(weights, kinds.yes, kinds.reads),
+        kinds.counts,
+        level,
+        rng,
+        kinds.prior,
+    )
 
 
 def estimate_kappa(first: Array, second: Array, level: float, rng: np.random.Generator) -> Estimate:

@@ -80,6 +80,7 @@ def estimate_ceiling(kinds: Kinds, level: float, rng: np.random.Generator) -> Ce
         kinds.counts,
         level,
         rng,
+        kinds.prior,
     )
     lowest, highest = bound_ceiling(share, kappa)
     return Ceiling(auc, lowest, highest, kinds.n)

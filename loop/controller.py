@@ -286,8 +286,9 @@ def _commit(
 
 def _push(loop: Loop, round_: Round) -> Receipt:
     """Tell the batch to the annotators, behind the second readings that are still open."""
-    note_double_reads(loop.state, round_, loop.settings.labels.double_reads, loop.clock())
-    suggestions = order_queue(loop.state, round_)
+    share = loop.settings.labels.double_reads
+    note_double_reads(loop.state, round_, share, loop.clock())
+    suggestions = order_queue(loop.state, round_, double=share > 0)
     log.info("pushing %s: %d images", round_.version, len(suggestions))
     receipt = loop.desk.push(round_.version, suggestions)
     loop.state.confirm_push(round_.number, receipt, loop.clock())

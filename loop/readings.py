@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -40,11 +41,7 @@ def note_double_reads(state: State, round_: Round, share: float, at: datetime) -
 
 def wanted_readers(state: State) -> dict[str, int]:
     """Item to the number of people who are to read it, of the images that more than one is asked to read."""
-    wanted: dict[str, int] = {}
-    for noted in [*state.facts(DOUBLE_READS), *state.facts(REVIEW)]:
-        for item, n in noted["items"].items():
-            wanted[item] = max(n, wanted.get(item, 1))
-    return wanted
+    return _most([*state.facts(DOUBLE_READS), *state.facts(REVIEW)])
 
 
 def reviewed_at(state: State) -> dict[str, datetime]:
@@ -75,12 +72,16 @@ def readers_of(state: State) -> dict[str, set[str]]:
     }
 
 
-def open_readings(state: State) -> list[str]:
+def open_readings(state: State, *, double: bool) -> list[str]:
     """Images that were read, but by fewer people than asked, and that somebody is there to read.
 
     Label Studio gives an image to nobody twice: where nobody else labels in this project, nothing is open.
+
+    Args:
+        state: What was noted and labelled so far.
+        double: Whether double reads are still wanted; reviews are.
     """
-    wanted = wanted_readers(state)
+    wanted = wanted_readers(state) if double else _most(state.facts(REVIEW))
     if not wanted:
         return []
     readers = readers_of(state)
@@ -90,7 +91,9 @@ def open_readings(state: State) -> list[str]:
     ]
 
 
-def order_queue(state: State, round_: Round, first: Collection[str] = ()) -> list[Suggestion]:
+def order_queue(
+    state: State, round_: Round, *, double: bool, first: Collection[str] = ()
+) -> list[Suggestion]:
     """The queue: what has to be read first, open second readings, then the batch.
 
     A suggestion is shown on an image of the active part only, and only where scores were calibrated by labels; never on
@@ -99,6 +102,7 @@ def order_queue(state: State, round_: Round, first: Collection[str] = ()) -> lis
     Args:
         state: What was noted and labelled so far.
         round_: The batch.
+        double: Whether open double reads of earlier batches are still wanted.
         first: Images of a review.
     """
     wanted, tasks = wanted_readers(state), state.tasks()
@@ -108,8 +112,17 @@ def order_queue(state: State, round_: Round, first: Collection[str] = ()) -> lis
         else {f: float(p) for f, p in zip(round_.findings, score, strict=True) if p == p}
         for pick, score in zip(round_.picks, round_.scores, strict=True)
     }
-    order = dict.fromkeys([*first, *open_readings(state), *shown])
+    order = dict.fromkeys([*first, *open_readings(state, double=double), *shown])
     return [
         Suggestion(tasks[item], rank, shown.get(item), wanted.get(item, 1))
         for rank, item in enumerate((item for item in order if item in tasks), start=1)
     ]
+
+
+def _most(facts: Sequence[Any]) -> dict[str, int]:
+    """Item to the largest number of readers that any of the facts asks for."""
+    wanted: dict[str, int] = {}
+    for noted in facts:
+        for item, n in noted["items"].items():
+            wanted[item] = max(n, wanted.get(item, 1))
+    return wanted

@@ -144,7 +144,8 @@ def push_review(loop: Loop, n: int) -> Review:
         }
         state.set_fact(REVIEW, review, now)
     items = review["items"]
-    receipt = loop.desk.push(review["version"], order_queue(state, present, items))
+    double = loop.settings.labels.double_reads > 0
+    receipt = loop.desk.push(review["version"], order_queue(state, present, double=double, first=items))
     state.set_fact(PUSHED, {"version": review["version"], "served": receipt.version}, loop.clock())
     return Review(
         loop.settings.project.name,

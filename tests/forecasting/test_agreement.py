@@ -90,6 +90,14 @@ def test_nine_of_ten_intervals_hold_the_truth(n: int, measure: str) -> None:
     assert binomtest(held, projects, 0.875, alternative="less").pvalue > 0.001, held / projects
 
 
+def test_one_image_that_many_read_does_not_widen_the_interval_of_all() -> None:
+    pairs = [2] * 30 + [0] * 60 + [1] * 10, [2] * 100
+    alone = estimate_alpha(count_kinds(*pairs), 0.9, np.random.default_rng(0))
+    with_one = estimate_alpha(count_kinds([*pairs[0], 5], [*pairs[1], 5]), 0.9, np.random.default_rng(0))
+    assert with_one.low == pytest.approx(alone.low, abs=0.02)
+    assert count_kinds(*pairs).prior.tolist() == [0.5, 0.5, 0.5]
+
+
 def test_a_share_has_wilsons_interval() -> None:
     """statsmodels' and R's prop.test(8, 10, correct = FALSE): .490 to .943 at 95 %."""
     share = estimate_share(8, 10, 0.95)

@@ -110,6 +110,18 @@ def test_a_second_reading_that_is_open_goes_before_the_next_batch(world: World) 
         assert [s.rank for s in queue(bench)] == list(range(1, len(queue(bench)) + 1))
 
 
+def test_double_reads_that_are_switched_off_are_waited_for_no_longer(world: World) -> None:
+    bench = Bench()
+    with state_of(world) as state:
+        loop = world.loop(state, bench, twice(world, 0.2))
+        ask_first_batch(loop)
+        doubles = [s.task_id for s in queue(bench) if s.readers == 2]
+        label_all(bench, world)
+        bench.answer(doubles[0], world.answers[doubles[0]], who="second")
+        step(replace(loop, settings=twice(world, 0.0)))
+        assert not set(doubles) & {s.task_id for s in queue(bench)}
+
+
 def test_where_one_person_labels_no_second_reading_is_waited_for(world: World) -> None:
     bench = Bench()
     with state_of(world) as state:
