@@ -135,9 +135,9 @@ def ceiling_text(ceiling: CeilingReport) -> str:
     """What the ceiling is, what it rests on and what it assumes."""
     stream = "random images" if ceiling.random_only else "images"
     return (
-        f"best AUC that single readings allow: {auc_text(ceiling.auc.mean)} ({level_text(ceiling.auc.level)}: "
+        f"Best AUC that single readings allow: {auc_text(ceiling.auc.mean)} ({level_text(ceiling.auc.level)}: "
         f"{auc_text(ceiling.auc.low)} to {auc_text(ceiling.auc.high)}), from {ceiling.images} {stream} read twice, if as many "
-        f"findings are missed as invented; {auc_text(ceiling.lowest)} to {auc_text(ceiling.highest)} whatever way people err"
+        f"findings are missed as invented; {auc_text(ceiling.lowest)} to {auc_text(ceiling.highest)} whatever way people err."
     )
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
-from forecasting.words import level_text
+from forecasting.words import auc_text, level_text
 from loop.agreement import AgreementReport, ceiling_text
 from loop.report import IntervalReport
-from loop.show import auc_cell, console, interval_cell, plain_table
+from loop.show import auc_cell, console, plain_table
 
 if TYPE_CHECKING:
     from loop.status import Status
 
-PAIRS = 6
+MOST = 6
 """Pairs of annotators and annotators that are shown a finding; --json holds all."""
 
 
@@ -57,34 +58,44 @@ def show_agreement(status: Status) -> None:
 def _show_finding(out: Console, name: str, told: AgreementReport) -> None:
     lines = []
     if told.ties or told.cannot_tell:
-        lines.append(f"not known: {told.ties:,} ties, {told.cannot_tell:,} cannot tell or not answered")
+        lines.append(f"Not known: {told.ties:,} ties, {told.cannot_tell:,} cannot tell or not answered.")
     if told.annotators:
-        shown = ", ".join(
-            f"{one.annotator} {one.agreed} of {one.images}" + (f" ({_range(one.share)})" if one.share else "")
-            for one in told.annotators[:PAIRS]
+        shown = (
+            f"{one.annotator}: {one.agreed} of {one.images}"
+            + (f" ({_range(one.share)})" if one.share else "")
+            for one in told.annotators[:MOST]
         )
-        lines.append(f"annotators with the majority of the others: {shown}{_more(len(told.annotators))}")
+        lines.append(
+            f"As the majority of the others, by annotator: {', '.join(shown)}{_more(len(told.annotators))}."
+        )
     if len(told.kappas) > 1:
-        shown = ", ".join(
-            f"{pair.first} and {pair.second} {_cell(pair.kappa) or 'not defined'} on {pair.images}"
-            for pair in told.kappas[:PAIRS]
+        shown = (
+            f"{pair.first} and {pair.second}: {_cell(pair.kappa) or 'not defined'} on {pair.images}"
+            for pair in told.kappas[:MOST]
         )
-        lines.append(f"kappa: {shown}{_more(len(told.kappas))}")
+        lines.append(f"Kappa: {', '.join(shown)}{_more(len(told.kappas))}.")
     if told.ceiling is not None:
         lines.append(ceiling_text(told.ceiling))
     if told.by_majority is not None:
-        lines.append(f"disputes: {told.by_majority}")
-    for i, line in enumerate(lines):
-        out.print(Text.assemble((f"{name}: " if i == 0 else " " * (len(name) + 2), "bold"), line))
+        lines.append(f"Disputes: {told.by_majority}.")
+    if lines:
+        out.print(Text(name, style="bold"))
+    for line in lines:
+        out.print(Padding(Text(line), (0, 0, 0, 4)))
 
 
 def _cell(interval: IntervalReport | None) -> str:
-    return "" if interval is None else interval_cell(interval)
+    return "" if interval is None else f"{_number(interval.mean, 3)} ({_range(interval)})"
 
 
 def _range(interval: IntervalReport) -> str:
-    return interval_cell(interval).partition("(")[2].removesuffix(")")
+    return f"{_number(interval.low, 2)} to {_number(interval.high, 2)}"
+
+
+def _number(value: float, digits: int) -> str:
+    """`.71`, `-.16`: agreement may be below chance."""
+    return auc_text(value, digits) if value >= 0 else f"-{auc_text(-value, digits)}"
 
 
 def _more(n: int) -> str:
-    return f" and {n - PAIRS} more (--json)" if n > PAIRS else ""
+    return f" and {n - MOST} more (--json)" if n > MOST else ""

@@ -185,8 +185,8 @@ def test_status_tells_agreement_and_warns_of_a_target_above_what_labels_allow(
     show_agreement(status)
     shown = capsys.readouterr().out
     assert "Agreement, on images that two or more people answered" in shown
-    assert "annotators with the majority of the others: 1 " in shown
-    assert "best AUC that single readings allow" in shown
+    assert "As the majority of the others, by annotator: 1: " in shown
+    assert "Best AUC that single readings allow" in shown
 
 
 def test_one_annotator_has_no_agreement(world: World, capsys: pytest.CaptureFixture[str]) -> None:
