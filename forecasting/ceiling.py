@@ -21,6 +21,10 @@ Without that assumption, both error rates being at least 0 bounds pi by kappa m 
 invented finding, and m / (m + kappa (1 - m)), where every error is a missed one; there a + b - 1 is kappa / (kappa m + 1 - m)
 and kappa / (m + kappa (1 - m)). Between the two lies what (2) allows.
 
+Where some images were read several times, and ties left out, the labels are better than one reading. With pi = m a reader
+says yes to m + sqrt(kappa) (1 - m) of the images that show the finding and to m (1 - sqrt(kappa)) of the others, which gives a and b
+of majorities, and (a + b) / 2 is the ceiling of the labels as they are.
+
 Mistakes that all readers share are no noise in this model: a probe can learn them, and no repetition shows them.
 
 References:
@@ -33,7 +37,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom
 
 from forecasting.agreement import Estimate, Kinds, estimate
 from forecasting.auc import Array
@@ -44,26 +49,31 @@ FEWEST = 20
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """The best AUC against single readings.
+    """The best AUC against single readings, and against the labels as they are.
 
     Attributes:
         auc: If missed and invented findings balance, with its interval.
-        lowest: The least that the same readings allow, however errors split, at the measured agreement.
+        labels: The same of the labels as they are, majorities of as many readings as there were.
+        lowest: The least that single readings allow, however errors split, at the measured agreement.
         highest: The most.
         n: Images with two readings or more behind it.
     """
 
     auc: Estimate
+    labels: Estimate
     lowest: float
     highest: float
     n: int
 
 
-def estimate_ceiling(kinds: Kinds, level: float, rng: np.random.Generator) -> Ceiling | None:
-    """Estimate the best AUC that any score can have against labels that each rest on one reading.
+def estimate_ceiling(
+    kinds: Kinds, reads: ArrayLike, level: float, rng: np.random.Generator
+) -> Ceiling | None:
+    """Estimate the best AUC that any score can have against labels that rest on few readings.
 
     Args:
-        kinds: Images by readings and yes among them.
+        kinds: Images by readings and yes among them: those from which the readers are known.
+        reads: Readings of each labelled image, shape ``(n,)``: those that the AUC is measured on.
         level: Level of the interval.
         rng: Draws the posterior.
 
@@ -75,15 +85,18 @@ def estimate_ceiling(kinds: Kinds, level: float, rng: np.random.Generator) -> Ce
     share, kappa = (float(x) for x in measure_noise(kinds.counts.astype(np.float64), kinds.yes, kinds.reads))
     if np.isnan(kappa):
         return None
-    auc = estimate(
-        lambda weights: (1 + np.sqrt(measure_noise(weights, kinds.yes, kinds.reads)[1])) / 2,
-        kinds.counts,
-        level,
-        rng,
-        kinds.prior,
-    )
+    sizes, counts = np.unique(np.asarray(reads, dtype=np.intp), return_counts=True)
+
+    def ceiling_of(sizes: NDArray[np.intp], counts: NDArray[np.intp]) -> Estimate:
+        def measure(weights: Array) -> Array:
+            return ceiling_of_majorities(*measure_noise(weights, kinds.yes, kinds.reads), sizes, counts)
+
+        return estimate(measure, kinds.counts, level, rng, kinds.prior)
+
+    single = ceiling_of(np.array([1]), np.array([1]))
+    labels = ceiling_of(sizes, counts) if len(sizes) and sizes.max() > 1 else single
     lowest, highest = bound_ceiling(share, kappa)
-    return Ceiling(auc, lowest, highest, kinds.n)
+    return Ceiling(single, labels, lowest, highest, kinds.n)
 
 
 def measure_noise(weights: Array, yes: NDArray[np.intp], reads: NDArray[np.intp]) -> tuple[Array, Array]:
@@ -105,6 +118,34 @@ def measure_noise(weights: Array, yes: NDArray[np.intp], reads: NDArray[np.intp]
     with np.errstate(divide="ignore", invalid="ignore"):
         kappa = np.where((m > 0) & (m < 1), (pairs - m**2) / (m * (1 - m)), np.nan)
     return np.asarray(m), np.asarray(np.clip(kappa, 0.0, 1.0))
+
+
+def ceiling_of_majorities(
+    share: Array, kappa: Array, sizes: NDArray[np.intp], counts: NDArray[np.intp]
+) -> Array:
+    """The best AUC against majorities of several readings, ties left out, if missed and invented findings balance.
+
+    Args:
+        share: How often a reading says yes, m, shape ``(...)``.
+        kappa: Chance-corrected agreement of two readings, shape ``(...)``.
+        sizes: Readings an image, shape ``(S,)``, at least 1.
+        counts: Images with as many, shape ``(S,)``.
+
+    Returns:
+        Shape ``(...)``; (1 + sqrt(kappa)) / 2 where every image is read once.
+    """
+    m, root = np.asarray(share), np.sqrt(kappa)
+    right = {label: np.zeros(m.shape) for label in (0, 1)}  # P(label, and it is the truth)
+    given = {label: np.zeros(m.shape) for label in (0, 1)}  # P(label)
+    for prevalence, says_yes, truth in ((m, m + root * (1 - m), 1), (1 - m, m * (1 - root), 0)):
+        for size, count in zip(sizes, counts, strict=True):
+            votes = np.arange(size + 1)
+            chances = np.asarray(binom.pmf(votes, size, np.asarray(says_yes)[..., None]))  # (..., size + 1)
+            for label, wins in ((1, 2 * votes > size), (0, 2 * votes < size)):
+                chance = count * prevalence * chances[..., wins].sum(axis=-1)
+                given[label] += chance
+                right[label] += chance * (label == truth)
+    return np.asarray((right[1] / given[1] + right[0] / given[0]) / 2)
 
 
 def bound_ceiling(share: float, kappa: float) -> tuple[float, float]:

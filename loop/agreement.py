@@ -14,7 +14,7 @@ from annotate.consensus import Votes, count_votes, majority
 from annotate.records import Label
 from forecasting.agreement import Estimate, count_kinds, estimate_alpha, estimate_kappa, estimate_share
 from forecasting.ceiling import Ceiling, estimate_ceiling
-from forecasting.words import auc_text, interval_text, level_text
+from forecasting.words import auc_text, interval_text
 from loop.report import IntervalReport
 
 ENOUGH_RANDOM = 30
@@ -43,18 +43,20 @@ class AnnotatorReport:
 
 @dataclass(frozen=True, slots=True)
 class CeilingReport:
-    """The best AUC against labels that rest on one reading each.
+    """The best AUC that labels with errors allow.
 
     Attributes:
-        auc: If as many findings are missed as invented, with its interval.
-        lowest: The least that the same readings allow, whatever way the annotators err.
+        labels: Of the labels as they are, some read once, some more often, if as many findings are missed as invented.
+        auc: Of labels of one reading each.
+        lowest: The least that labels of one reading each allow, whatever way the annotators err.
         highest: The most.
         images: Images read twice or more, behind it.
         random_only: They are all of the random stream.
         target: What the finding must reach.
-        above: The target lies above the whole interval.
+        above: The target lies above the whole interval of ``labels``.
     """
 
+    labels: IntervalReport
     auc: IntervalReport
     lowest: float
     highest: float
@@ -122,10 +124,10 @@ def measure_agreement(
 def warn_of_ceilings(agreement: Mapping[str, AgreementReport]) -> tuple[str, ...]:
     """Say which targets lie above what the labels allow, and what can be done."""
     return tuple(
-        f"{finding}: the target {auc_text(told.ceiling.target)} lies above {auc_text(told.ceiling.auc.mean)} "
-        f"({interval_text(told.ceiling.auc.low, told.ceiling.auc.high, told.ceiling.auc.level)}), the best AUC that labels of "
-        "one reading each allow, by how annotators disagree. More labels do not help. Agree on what counts as "
-        f"{finding}, have more people read each image, or lower the target."
+        f"{finding}: the target {auc_text(told.ceiling.target)} lies above {auc_text(told.ceiling.labels.mean)} "
+        f"({interval_text(told.ceiling.labels.low, told.ceiling.labels.high, told.ceiling.labels.level)}), the best AUC that "
+        "these labels allow, by how annotators disagree. More labels of the same kind do not help. Agree on what counts as "
+        f"{finding}, have more people read each image ([labels] double_reads), or lower the target."
         for finding, told in agreement.items()
         if told.ceiling is not None and told.ceiling.above
     )
@@ -135,10 +137,14 @@ def ceiling_text(ceiling: CeilingReport) -> str:
     """What the ceiling is, what it rests on and what it assumes."""
     stream = "random images" if ceiling.random_only else "images"
     return (
-        f"Best AUC that single readings allow: {auc_text(ceiling.auc.mean)} ({level_text(ceiling.auc.level)}: "
-        f"{auc_text(ceiling.auc.low)} to {auc_text(ceiling.auc.high)}), from {ceiling.images} {stream} read twice, if as many "
-        f"findings are missed as invented; {auc_text(ceiling.lowest)} to {auc_text(ceiling.highest)} whatever way people err."
+        f"Best AUC that these labels allow: {_text(ceiling.labels)}; labels of one reading each: {_text(ceiling.auc)}, "
+        f"{auc_text(ceiling.lowest)} to {auc_text(ceiling.highest)} whatever way people err. From {ceiling.images} {stream} read "
+        "twice; the first two if as many findings are missed as invented."
     )
+
+
+def _text(interval: IntervalReport) -> str:
+    return f"{auc_text(interval.mean)} ({interval_text(interval.low, interval.high, interval.level)})"
 
 
 def _measure(
@@ -168,7 +174,7 @@ def _measure(
             if (pairs := [(s[first], s[second]) for s in repeated.values() if first in s and second in s])
         ),
         annotators=tuple(_against_others(who, repeated, level) for who in people),
-        ceiling=_ceiling(repeated, target, random, level, rng),
+        ceiling=_ceiling(repeated, [len(said) for said in said_now if said], target, random, level, rng),
     )
 
 
@@ -196,6 +202,7 @@ def _against_others(who: str, repeated: Mapping[str, Mapping[str, float]], level
 
 def _ceiling(
     repeated: Mapping[str, Mapping[str, float]],
+    reads: Sequence[int],
     target: float,
     random: Collection[str],
     level: float,
@@ -204,18 +211,22 @@ def _ceiling(
     of_random = [said for item, said in repeated.items() if item in random]
     used = of_random if len(of_random) >= ENOUGH_RANDOM else list(repeated.values())
     found: Ceiling | None = estimate_ceiling(
-        count_kinds([sum(said.values()) for said in used], [len(said) for said in used]), level, rng
+        count_kinds([sum(said.values()) for said in used], [len(said) for said in used]), reads, level, rng
     )
-    if found is None or (auc := _interval(found.auc)) is None:
+    if found is None:
+        return None
+    labels, auc = _interval(found.labels), _interval(found.auc)
+    if labels is None or auc is None:
         return None
     return CeilingReport(
+        labels=labels,
         auc=auc,
         lowest=found.lowest,
         highest=found.highest,
         images=found.n,
         random_only=len(used) == len(of_random),
         target=target,
-        above=target > auc.high,
+        above=target > labels.high,
     )
 
 

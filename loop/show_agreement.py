@@ -21,7 +21,7 @@ MOST = 6
 
 
 def show_agreement(status: Status) -> None:
-    """One row a finding, then who agrees with whom, then the best AUC that such labels allow; nothing of one annotator."""
+    """One row a finding, then who agrees with whom, then the best AUC that the labels allow; nothing of one annotator."""
     agreement, out = status.agreement, console()
     if not agreement:
         return
@@ -36,7 +36,7 @@ def show_agreement(status: Status) -> None:
             f"{told.disagreed:,}",
             _cell(told.alpha),
             _cell(most.kappa) if most else "",
-            _cell(told.ceiling.auc) if told.ceiling else "",
+            _cell(told.ceiling.labels) if told.ceiling else "",
             auc_cell(told.ceiling.target) if told.ceiling else "",
         )
     out.print(table)

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from forecasting.agreement import count_kinds
-from forecasting.ceiling import FEWEST, bound_ceiling, estimate_ceiling, measure_noise
+from forecasting.ceiling import FEWEST, bound_ceiling, ceiling_of_majorities, estimate_ceiling, measure_noise
 
 
 def true_ceiling(prevalence: float, sensitivity: float, specificity: float) -> float:
@@ -70,11 +70,28 @@ def test_nine_of_ten_intervals_hold_the_ceiling(prevalence: float, sensitivity: 
     for _ in range(projects):
         shows = rng.random(n) < prevalence
         yes = (rng.random((2, n)) < np.where(shows, sensitivity, 1 - specificity)).sum(axis=0)
-        found = estimate_ceiling(count_kinds(yes, np.full(n, 2)), 0.9, rng)
+        found = estimate_ceiling(count_kinds(yes, np.full(n, 2)), np.ones(n), 0.9, rng)
         assert found is not None
         assert found.lowest <= found.auc.value <= found.highest + 1e-12
         held += found.auc.low <= truth <= found.auc.high
     assert binomtest(held, projects, 0.875, alternative="less").pvalue > 0.001, held / projects
+
+
+@pytest.mark.parametrize("reads", [[1], [2], [3], [1, 2], [1, 1, 1, 2, 3]])
+def test_majorities_have_the_ceiling_that_the_truth_is_measured_at(reads: list[int]) -> None:
+    """200,000 images, errors that balance, ties left out; the tolerance is that of one reading."""
+    rng, n, prevalence, sensitivity = np.random.default_rng(4), 200_000, 0.2, 0.8
+    specificity = balanced(prevalence, sensitivity)
+    shows = rng.random(n) < prevalence
+    r = rng.choice(reads, n)
+    yes = rng.binomial(r, np.where(shows, sensitivity, 1 - specificity))
+    known = 2 * yes != r
+    sizes, counts = np.unique(r, return_counts=True)
+    share, kappa = agreement(prevalence, sensitivity, specificity)
+    ceiling = float(ceiling_of_majorities(np.array(share), np.array(kappa), sizes, counts))
+    assert roc_auc_score((2 * yes > r)[known], shows[known]) == pytest.approx(ceiling, abs=0.01)
+    if reads == [1]:
+        assert ceiling == pytest.approx((1 + np.sqrt(kappa)) / 2)
 
 
 def test_a_third_reading_of_some_images_changes_nothing_but_the_width() -> None:
@@ -89,13 +106,13 @@ def test_a_third_reading_of_some_images_changes_nothing_but_the_width() -> None:
 
 def test_few_or_one_sided_pairs_have_no_ceiling() -> None:
     rng = np.random.default_rng(0)
-    assert estimate_ceiling(count_kinds([1] * (FEWEST - 1), [2] * (FEWEST - 1)), 0.9, rng) is None
-    assert estimate_ceiling(count_kinds([0] * 50, [2] * 50), 0.9, rng) is None
+    assert estimate_ceiling(count_kinds([1] * (FEWEST - 1), [2] * (FEWEST - 1)), [2], 0.9, rng) is None
+    assert estimate_ceiling(count_kinds([0] * 50, [2] * 50), [2], 0.9, rng) is None
 
 
 def test_readers_who_agree_as_by_chance_leave_no_auc_at_all() -> None:
     rng = np.random.default_rng(0)
-    found = estimate_ceiling(count_kinds([0] * 25 + [1] * 50 + [2] * 25, [2] * 100), 0.9, rng)
+    found = estimate_ceiling(count_kinds([0] * 25 + [1] * 50 + [2] * 25, [2] * 100), [1, 2], 0.9, rng)
     assert found is not None
-    assert found.auc.value == 0.5
+    assert found.auc.value == found.labels.value == 0.5
     assert (found.lowest, found.highest) == (0.5, 0.5)
