@@ -66,15 +66,19 @@ def test_nine_of_ten_intervals_hold_the_ceiling(prevalence: float, sensitivity: 
     """600 projects of readers whose errors balance; tolerance as for alpha: .025 for small samples, at p = .001."""
     specificity = balanced(prevalence, sensitivity)
     truth = true_ceiling(prevalence, sensitivity, specificity)
-    rng, held, projects = np.random.default_rng(2), 0, 600
+    noise = (np.array(x) for x in agreement(prevalence, sensitivity, specificity))
+    of_labels = float(ceiling_of_majorities(*noise, np.array([1, 2]), np.array([3, 1])))
+    rng, held, held_of_labels, projects = np.random.default_rng(2), 0, 0, 600
     for _ in range(projects):
         shows = rng.random(n) < prevalence
         yes = (rng.random((2, n)) < np.where(shows, sensitivity, 1 - specificity)).sum(axis=0)
-        found = estimate_ceiling(count_kinds(yes, np.full(n, 2)), np.ones(n), 0.9, rng)
+        found = estimate_ceiling(count_kinds(yes, np.full(n, 2)), [1, 1, 1, 2], 0.9, rng)
         assert found is not None
         assert found.lowest <= found.auc.value <= found.highest + 1e-12
         held += found.auc.low <= truth <= found.auc.high
-    assert binomtest(held, projects, 0.875, alternative="less").pvalue > 0.001, held / projects
+        held_of_labels += found.labels.low <= of_labels <= found.labels.high
+    for n_held in (held, held_of_labels):
+        assert binomtest(n_held, projects, 0.875, alternative="less").pvalue > 0.001, n_held / projects
 
 
 @pytest.mark.parametrize("reads", [[1], [2], [3], [1, 2], [1, 1, 1, 2, 3]])
