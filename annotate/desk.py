@@ -97,6 +97,7 @@ class StudioDesk:
             )
         if not batch:
             return Receipt(version, 0, (), tuple(warnings))
+        self._ask_readers(batch)
         name = self._stored(version, batch)
         self.studio.serve(self.project_id, name)
         queue, doubts = self._read_back(name, batch)
@@ -123,6 +124,16 @@ class StudioDesk:
                 "Interface), or start a new loop on it."
             )
         return project
+
+    def _ask_readers(self, batch: Sequence[Suggestion]) -> None:
+        """Have the tasks that several people are to read served until they have; never asks for fewer than before."""
+        wanted = {s.task_id: s.readers for s in batch if s.readers > 1}
+        if not wanted or self.studio.project(self.project_id).maximum_annotations == 0:
+            return
+        asked = self.studio.readers(self.project_id, list(wanted))
+        for task_id, n in wanted.items():
+            if asked.get(task_id, n) < n:
+                self.studio.ask_readers(task_id, n)
 
     def _stored(self, version: str, batch: Sequence[Suggestion]) -> str:
         """Have the batch stored exactly once under some name; return the name."""

@@ -78,11 +78,13 @@ class Suggestion:
         task_id: The task to serve.
         rank: 1 = served first.
         probabilities: Finding to the probe's probability; None = nothing to show (random stream, no probe).
+        readers: How many different people are to label it; those who did already count.
     """
 
     task_id: int
     rank: int
     probabilities: Mapping[str, float] | None
+    readers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

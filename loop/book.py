@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.consensus import agree
+from annotate.consensus import Rule, agree_all
 from annotate.records import Label
 from forecasting.certificate import Asked
 from loop.items import Item
@@ -42,6 +42,7 @@ class Book:
         revised: Per finding, of these, the labels that were changed or withdrawn since.
         random_unknown: Per finding, random images that were answered, not skipped, and are not known: "cannot tell",
             or annotators disagree.
+        by_majority: Finding to why the majority decided although ``dawid_skene`` was asked for.
     """
 
     findings: tuple[str, ...]
@@ -59,6 +60,7 @@ class Book:
     random_unknown: Mapping[str, int]
     readings: Mapping[tuple[int, str], Sequence[float]]
     revised: Mapping[str, int]
+    by_majority: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def finished_share(self) -> float:
@@ -81,12 +83,16 @@ def keep_book(
     readings: Readings = NOTHING,
     *,
     recount: bool = False,
+    consensus: Rule = "majority",
 ) -> Book:
     """Derive the book from what the state holds.
 
     An image is booked to the stream of the round that asked it first; one that nobody asked to that of its first label. Labels on a random-stream patient's
     other images are set aside: training on them would let the probe see a patient whose random image it
     is later tested on.
+
+    The certificate reads majorities whatever the consensus: a model of the readers moves an old label when a new one
+    is made elsewhere, and a bet must not be settled anew by what came after it.
 
     Args:
         items: Every image in our care.
@@ -97,14 +103,14 @@ def keep_book(
         unasked: Annotation to ``overrun`` or ``outsider``, of those that nobody asked for; one not in it is an outsider.
         readings: What the certificate has read at earlier looks; it stays as it was read.
         recount: Correct it by the labels as they are now.
+        consensus: How annotators who disagree are brought to the one answer that trains the probe.
     """
     item_of = {task_id: item for item, task_id in tasks.items()}
     by_id = {item.item: item for item in items}
-    answers = {
-        item_of[task_id]: agree(given, findings)
-        for task_id, given in labels.items()
-        if given and task_id in item_of
-    }
+    given = {item_of[task_id]: said for task_id, said in labels.items() if said and task_id in item_of}
+    agreed = agree_all(given, findings, consensus)
+    answers = agreed.answers
+    heard = answers if consensus == "majority" else agree_all(given, findings).answers
     first_asked: dict[str, tuple[int, str]] = {}
     for round_ in rounds:
         for pick in round_.picks:
@@ -118,10 +124,10 @@ def keep_book(
     ]
     skipped = {item for item in answers if all(label.skipped for label in labels[tasks[item]])}
     random = [item for item, (_, stream) in first_asked.items() if stream == "random"]
-    read = [answers[item] for item in random if item in answers and item not in skipped]
+    read = [heard[item] for item in random if item in answers and item not in skipped]
     y = np.array([known[i] for i in trained], dtype=np.float64).reshape(len(trained), len(findings))
 
-    read_now = {name: _read(rounds, answers, name, readings, recount) for name in findings}
+    read_now = {name: _read(rounds, heard, name, readings, recount) for name in findings}
     batch = [pick.item for pick in rounds[-1].picks if pick.item in tasks] if rounds else []
     return Book(
         findings=tuple(findings),
@@ -156,7 +162,8 @@ def keep_book(
         median_look_s=_median_look(labels.values()),
         random_unknown={name: sum(answer[name] != answer[name] for answer in read) for name in findings},
         readings={(number, name): y for name, told in read_now.items() for number, y in told.items()},
-        revised={name: _count_revised(rounds, read_now[name], answers, name) for name in findings},
+        revised={name: _count_revised(rounds, read_now[name], heard, name) for name in findings},
+        by_majority=agreed.by_majority,
     )
 
 

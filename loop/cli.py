@@ -16,6 +16,7 @@ from loop.cli_encoders import encoders
 from loop.cli_features import encode, features
 from loop.cli_ledger import ledger
 from loop.cli_options import api_key, as_json_option, configured, force_option, plot_option, spoken, tell
+from loop.cli_review import review
 from loop.cli_trials import demo, simulate
 
 if TYPE_CHECKING:
@@ -67,7 +68,20 @@ def main() -> None:
 
 
 encoders.add_command(compare)
-for command in (doctor, plan, forecast, backtest, prior, encode, features, encoders, ledger, simulate, demo):
+for command in (
+    doctor,
+    plan,
+    forecast,
+    backtest,
+    prior,
+    encode,
+    features,
+    encoders,
+    review,
+    ledger,
+    simulate,
+    demo,
+):
     main.add_command(command)
 
 
@@ -208,9 +222,14 @@ def status(settings: Settings, quiet: bool, as_json: bool, plot: Path | None) ->
       loop status -c loop.toml --plot curves.png
     """
     from loop.show import show_status
-    from loop.status import draw_project, read_status
+    from loop.show_agreement import show_agreement
+    from loop.status import Status, draw_project, read_status
+
+    def show(found: Status) -> None:
+        show_status(found)
+        show_agreement(found)
 
     found = read_status(settings)
     if plot is not None:
         draw_project(settings, plot)
-    tell(found, show_status, quiet=quiet, as_json=as_json)
+    tell(found, show, quiet=quiet, as_json=as_json)

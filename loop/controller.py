@@ -18,6 +18,7 @@ from loop.errors import BadInput
 from loop.features import Features
 from loop.items import Item
 from loop.probe import Probe, Projection, fit_projection
+from loop.readings import draw_double_reads, note_double_reads, order_queue
 from loop.report import BatchReport, StepReport
 from loop.settings import Settings
 from loop.state import Round, State
@@ -226,6 +227,7 @@ def open_book_of(items: Sequence[Item], state: State, settings: Settings, *, rec
         state.unasked(),
         state.readings(),
         recount=recount,
+        consensus=settings.labels.consensus,
     )
 
 
@@ -315,6 +317,7 @@ def _commit(
             random=sum(p.stream == "random" for p in picks),
             active=sum(p.stream == "active" for p in picks),
             strategy=round_.strategy,
+            double=len(draw_double_reads(round_, loop.settings.labels.double_reads)),
         ),
     )
     loop.state.add_round(round_, report.to_json(), None if probe is None else probe.to_bytes(), book.readings)
@@ -322,18 +325,10 @@ def _commit(
 
 
 def _push(loop: Loop, round_: Round) -> Receipt:
-    """Tell the batch to the annotators; what is random, or has scores that no label calibrated, is shown without a suggestion."""
-    tasks = loop.state.tasks()
-    suggestions = [
-        Suggestion(
-            task_id=tasks[pick.item],
-            rank=rank,
-            probabilities=None
-            if pick.stream == "random" or round_.strategy == COLD
-            else {f: float(p) for f, p in zip(round_.findings, score, strict=True) if p == p},
-        )
-        for rank, (pick, score) in enumerate(zip(round_.picks, round_.scores, strict=True), start=1)
-    ]
+    """Tell the batch to the annotators, behind the second readings that are still open."""
+    share = loop.settings.labels.double_reads
+    note_double_reads(loop.state, round_, share, loop.clock())
+    suggestions = order_queue(loop.state, round_, double=share > 0)
     if loop.board is not None:
         loop.board.go_on()
     log.info("pushing %s: %d images", round_.version, len(suggestions))

@@ -214,7 +214,7 @@ class LabelCount:
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """The batch that annotators see next."""
+    """The batch that annotators see next; ``double`` of its images are read by two of them."""
 
     round: int
     version: str
@@ -222,6 +222,7 @@ class BatchReport:
     random: int
     active: int
     strategy: str
+    double: int = 0
 
 
 @dataclass(frozen=True, slots=True)

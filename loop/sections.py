@@ -179,6 +179,21 @@ class BatchSettings(Section):
     )
 
 
+class LabelSettings(Section):
+    """How answers of several annotators become one label."""
+
+    consensus: Literal["majority", "dawid_skene"] = Field(
+        "majority",
+        description="where annotators disagree: majority = more voices, a tie is not known; dawid_skene = who is right more often is believed, from 30 images on that three or more people answered; certificate and stars are not touched by it",
+    )
+    double_reads: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of each batch, drawn at random, that a second annotator reads too, without suggestions; it shows agreement and the best AUC that such labels allow; e.g. 0.1",
+    )
+
+
 class PromptSettings(Section):
     """Texts that images are compared with before the first label, if [batch] cold_start is "zero_shot"."""
 

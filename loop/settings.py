@@ -23,6 +23,7 @@ from loop.sections import (
     EncoderSettings,
     ForecastSettings,
     ImageSettings,
+    LabelSettings,
     LabelStudioSettings,
     ProbeSettings,
     ProjectSettings,
@@ -42,6 +43,7 @@ SECTIONS: dict[str, type[Section]] = {
     "label_studio": LabelStudioSettings,
     "encoder": EncoderSettings,
     "batch": BatchSettings,
+    "labels": LabelSettings,
     "prompts": PromptSettings,
     "probe": ProbeSettings,
     "forecast": ForecastSettings,
@@ -71,6 +73,7 @@ class Settings(Section):
     label_studio: LabelStudioSettings = LabelStudioSettings()
     encoder: EncoderSettings = EncoderSettings()
     batch: BatchSettings = BatchSettings()
+    labels: LabelSettings = LabelSettings()
     prompts: PromptSettings = PromptSettings()
     probe: ProbeSettings = ProbeSettings()
     forecast: ForecastSettings = ForecastSettings()
@@ -176,6 +179,7 @@ class Settings(Section):
             "encoder.spec": self.encoder.spec,
             **({"images.side": self.images.side} if self.images.side else {}),
             "forecast.method": self.forecast.method,
+            **({"labels.consensus": self.labels.consensus} if self.labels.consensus != "majority" else {}),
             **({"batch.cold_start": "zero_shot"} if self.batch.cold_start == "zero_shot" else {}),
             **({"forecast.prior": self._prior_text()} if self.forecast.prior else {}),
         }

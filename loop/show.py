@@ -253,7 +253,8 @@ def batch_text(batch: BatchReport) -> str:
         (batch.active, how.get(batch.strategy, f"by {batch.strategy}")),
     )
     told = [(number, where) for number, where in parts if number]
-    return f"all {told[0][1]}" if len(told) == 1 else ", ".join(f"{number} {where}" for number, where in told)
+    said = f"all {told[0][1]}" if len(told) == 1 else ", ".join(f"{number} {where}" for number, where in told)
+    return f"{said}; {batch.double} of them by two annotators" if batch.double else said
 
 
 def verdict_text(verdict: str) -> Text:

@@ -10,11 +10,13 @@ from typing import Any
 
 from forecasting.plots import curve_info, draw_curves, save
 from forecasting.powerlaw import Interval
+from loop.agreement import AgreementReport, measure_agreement, warn_of_ceilings
 from loop.assess import Assessment, assess
 from loop.book import Book
 from loop.cold_start import open_zero_shot
 from loop.controller import open_book, open_book_of, project_pool, read_history
 from loop.errors import BadInput
+from loop.readings import asked_from_random, labels_by_item, readers_of, reviewed_at
 from loop.report import LabelCount, StepReport, as_json
 from loop.settings import Settings
 from loop.start import open_features
@@ -67,6 +69,8 @@ class Status:
         amendments: What was changed in the frozen settings since the start.
         amending: What the settings given now would change in them at the next step.
         zero_shot: Zero labels, by finding: AUC of the texts that ordered the first batch; empty if none did.
+        agreement: How well the annotators agree, by finding; empty while no image was labelled by two.
+        warnings: Targets that the annotators' disagreement puts out of reach.
     """
 
     project: str
@@ -83,6 +87,8 @@ class Status:
     amendments: tuple[str, ...]
     amending: tuple[str, ...]
     zero_shot: Mapping[str, ZeroShotReport] = field(default_factory=dict)
+    agreement: Mapping[str, AgreementReport] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The status as JSON-ready values."""
@@ -101,6 +107,7 @@ def read_status(settings: Settings) -> Status:
         book = open_book_of(state.items(), state, settings)
         reports = read_history(state)
         zero_shot = _zero_shot(settings, state, book)
+        agreement = _agreement(settings, state, book)
         return Status(
             project=settings.project.name,
             folder=str(settings.folder),
@@ -121,6 +128,8 @@ def read_status(settings: Settings) -> Status:
             amendments=tuple(state.amendments()),
             amending=tuple(state.amending(settings.frozen_part())),
             zero_shot=zero_shot,
+            agreement=agreement,
+            warnings=warn_of_ceilings(agreement),
         )
 
 
@@ -181,6 +190,22 @@ def _count(book: Book, k: int) -> FindingCount:
         unknown=int((y != y).sum()),
         random_unknown=book.random_unknown[book.findings[k]],
     )
+
+
+def _agreement(settings: Settings, state: State, book: Book) -> dict[str, AgreementReport]:
+    """How well the annotators agree; empty while no image was labelled by two."""
+    labels = labels_by_item(state)
+    if all(len(readers) < 2 for readers in readers_of(state).values()):
+        return {}
+    measured = measure_agreement(
+        labels,
+        {name: settings.target_of(name) for name in book.findings},
+        random=asked_from_random(state.rounds()),
+        reviewed=reviewed_at(state),
+        level=settings.forecast.level,
+        seed=settings.project.seed,
+    )
+    return {name: replace(told, by_majority=book.by_majority.get(name)) for name, told in measured.items()}
 
 
 def _zero_shot(settings: Settings, state: State, book: Book) -> dict[str, ZeroShotReport]:

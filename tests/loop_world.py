@@ -108,15 +108,23 @@ class Bench:
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         return set(task_ids) - self.deleted
 
-    def answer(self, task_id: int, answers: dict[str, float], *, skipped: bool = False) -> None:
-        """Answer a task, or answer it anew."""
+    def answer(
+        self, task_id: int, answers: dict[str, float], *, skipped: bool = False, who: str = "ann"
+    ) -> None:
+        """Answer a task, or answer it anew; other people's answers stay."""
         at = self._clock()
         before = self._tasks.get(task_id, ())
-        created = before[0].created_at if before else at
+        own = [label for label in before if label.annotator == who]
+        others = tuple(label for label in before if label.annotator != who)
+        created = own[0].created_at if own else at
         label = Label(
+            task_id
+            if who == "ann"
+            else own[0].annotation_id
+            if own
+            else 1_000_000 * (len(others) + 1) + task_id,
             task_id,
-            task_id,
-            "ann",
+            who,
             created,
             at,
             8.0,
@@ -126,7 +134,7 @@ class Bench:
             None,
             f'"{at}"',
         )
-        self._tasks[task_id], self._changed[task_id] = (label,), at
+        self._tasks[task_id], self._changed[task_id] = (*others, label), at
 
     def withdraw(self, task_id: int) -> None:
         """Delete the answer of a task."""

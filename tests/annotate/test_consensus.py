@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from written_labels import label
 
 from annotate.consensus import agree
 from annotate.records import Label
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def label(annotator: str, answer: float | None, minute: int = 0, **changed: object) -> Label:
-    values: dict[str, object] = {
-        "annotation_id": minute,
-        "task_id": 1,
-        "annotator": annotator,
-        "created_at": START,
-        "updated_at": START + timedelta(minutes=minute),
-        "lead_time_s": None,
-        "skipped": False,
-        "ground_truth": False,
-        "answers": {} if answer is None else {"Edema": answer},
-        "problem": None,
-        "raw": "{}",
-    }
-    return Label(**(values | changed))  # type: ignore[arg-type]
 
 
 def edema(*labels: Label) -> float:
