@@ -151,11 +151,12 @@ def test_a_third_reading_settles_a_tie_and_enters_the_certificate_once(world: Wo
         before = {name: [len(a.y) for a in asked] for name, asked in read_book(loop).asked.items()}
         flip(bench, world, disputed, who="second")
         push_review(loop, 1)
-        book = read_book(loop)
-        assert any(np.isnan(asked.y).any() for asked in book.asked["Effusion"])
+        assert read_book(loop).revised["Effusion"] == 1  # what was read stays as it was read, and is told
+        assert any(np.isnan(a.y).any() for a in read_book(loop, recount=True).asked["Effusion"])
         bench.answer(world.task_of[disputed], world.answers[world.task_of[disputed]], who="third")
         pull(loop)
         book = read_book(loop)
+        assert book.revised["Effusion"] == 0
         assert not any(np.isnan(asked.y).any() for asked in book.asked["Effusion"])
         assert {name: [len(a.y) for a in asked] for name, asked in book.asked.items()} == before
 
