@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from annotate.errors import BadInterface, PushUnconfirmed, StudioUnavailable
 from annotate.interface import Interface, parse_interface
 from annotate.payloads import read_task, write_prediction
-from annotate.records import Pull, Receipt, Suggestion, Task
+from annotate.records import Pull, Receipt, Roll, Suggestion, Task
 from annotate.studio import Project, Studio
 
 OVERLAP = timedelta(minutes=5)  # commits may become visible out of order on PostgreSQL
@@ -45,7 +45,8 @@ class StudioDesk:
         """Read every task that changed since a watermark, each with its whole, present set of labels.
 
         The new watermark is read before the tasks, and the reading starts five minutes before the old one: a
-        change during the pull is seen again by the next one, never missed.
+        change during the pull is seen again by the next one, never missed. The labelling interface is looked at last,
+        so that what was read under a changed one is never returned. A deleted task is not seen here; see `roll`.
 
         Args:
             since: The watermark of the pull before; None = everything that was ever annotated.
@@ -54,7 +55,6 @@ class StudioDesk:
             BadInterface: Somebody changed the meaning of the labelling interface.
             StudioUnavailable: No answer. Nothing is lost; pull again.
         """
-        self.check_interface()
         watermark = self.studio.newest_change(self.project_id)
         rows = (
             self.studio.annotated_tasks(self.project_id)
@@ -65,6 +65,7 @@ class StudioDesk:
         for row in rows:
             task = read_task(row, self.interface)
             tasks[task.task_id] = task
+        self.check_interface()
         return Pull(tuple(tasks.values()), watermark if watermark is not None else since)
 
     def push(self, version: str, suggestions: Sequence[Suggestion]) -> Receipt:
@@ -105,6 +106,10 @@ class StudioDesk:
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         """Which of these tasks the project (still) has."""
         return self.studio.existing(self.project_id, task_ids)
+
+    def roll(self, up_to: int | None = None) -> Roll:
+        """Count the project's tasks, those with an id up to ``up_to`` or all."""
+        return self.studio.roll(self.project_id, up_to)
 
     def check_interface(self) -> Project:
         """Read the project and make sure that its choices still mean what they meant.

@@ -71,6 +71,19 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
+class Roll:
+    """How many tasks a project has. Ids are never given twice, so up to the same id it only falls, by deletion.
+
+    Attributes:
+        last_id: The newest task's id; 0 = no task.
+        n_tasks: Tasks up to it.
+    """
+
+    last_id: int
+    n_tasks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """One place in the queue that the loop asks Label Studio to serve.
 

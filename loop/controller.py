@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from annotate.records import Pull, Receipt, Suggestion
+from annotate.records import Pull, Receipt, Roll, Suggestion
 from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
 from loop.errors import BadInput
@@ -22,6 +22,7 @@ from loop.report import BatchReport, StepReport
 from loop.settings import Settings
 from loop.state import Round, State
 from loop.strategies import COLD, Pick, select_batch
+from loop.sync import Source, sync
 from loop.telling import mean_gain, report_score
 from loop.zero_shot import ZeroShot
 
@@ -32,19 +33,11 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
 
 
-class Desk(Protocol):
-    """Where annotators work: Label Studio, or the oracle of a simulation."""
-
-    def pull(self, since: datetime | None) -> Pull:
-        """Every task that changed since the watermark, each with its whole set of labels."""
-        ...
+class Desk(Source, Protocol):
+    """Where annotators work: labels come from it, batches go to it."""
 
     def push(self, version: str, suggestions: Sequence[Suggestion]) -> Receipt:
         """Serve a batch in the order of its ranks. Told twice, it changes nothing."""
-        ...
-
-    def existing(self, task_ids: Sequence[int]) -> set[int]:
-        """Which of these tasks are (still) there."""
         ...
 
 
@@ -107,7 +100,7 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
     if (completed := complete_push(loop)) is not None:
         return completed
 
-    pulled = loop.state.save_pull(loop.desk.pull(loop.state.watermark()), loop.clock())
+    pulled = sync(loop.desk, loop.state, loop.clock())
     n_pulled = pulled.new + pulled.changed + pulled.deleted
     log.info("pulled: %d labels new, %d changed, %d withdrawn", pulled.new, pulled.changed, pulled.deleted)
     amend(loop)
@@ -159,6 +152,9 @@ class _Rehearsal:
 
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         return self.desk.existing(task_ids)
+
+    def roll(self, up_to: int | None = None) -> Roll:
+        return self.desk.roll(up_to)
 
 
 def complete_push(loop: Loop) -> StepReport | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from annotate.records import Label, Pull, Receipt, Suggestion, Task
+from annotate.records import Label, Pull, Receipt, Roll, Suggestion, Task
 from loop.archive import Archive, read_archive
 from loop.controller import Loop, ask_first_batch, project_pool, step
 from loop.features import FeatureTable
@@ -51,6 +51,10 @@ class Oracle:
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         """All of them."""
         return set(task_ids)
+
+    def roll(self, up_to: int | None = None) -> Roll:
+        """As many tasks as there are answers; none is ever deleted."""
+        return Roll(len(self._answers), len(self._answers))
 
     def _label(self, task_id: int) -> Label:
         at = self._asked[task_id]

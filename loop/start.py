@@ -371,10 +371,14 @@ def _import(
         chunk = open_[first : first + CHUNK]
         prepared = partial(_shifted, shows, "preparing", first, len(open_))
         addresses = address_images(settings, studio, project_id, chunk, prepared)
-        tasks = ensure_tasks(
-            studio, project_id, interface, {item: (address, {}) for item, address in addresses.items()}
-        )
+        under_way = bool(state.fact("importing"))
+        state.set_fact("importing", True, utc_now())
+        wanted: dict[str, tuple[str, dict[str, Any]]] = {
+            item: (address, {}) for item, address in addresses.items()
+        }
+        tasks = ensure_tasks(studio, project_id, interface, wanted, under_way=under_way)
         state.add_tasks(tasks.task_ids, utc_now())
+        state.set_fact("importing", False, utc_now())
         n_new += tasks.n_new
         shows("importing", first + len(chunk), len(open_))
     paths = {item.item: str(item.path) for item in items}

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, func, select
 
-from annotate.records import Label, Pull, Receipt, Task
+from annotate.records import Label, Pull, Receipt, Roll, Task
 from loop import schema
 from loop.database import Database
 from loop.errors import Unavailable
@@ -154,13 +154,28 @@ class State:
             ]
             _insert(connection, schema.tasks, rows)
 
-    def drop_tasks(self, task_ids: Iterable[int], at: datetime) -> None:
-        """Note tasks that were deleted in Label Studio: their images have no task any more, until one is added."""
-        t = schema.gone_tasks
+    def drop_tasks(self, task_ids: Iterable[int], at: datetime) -> int:
+        """Note tasks that were deleted in Label Studio, and withdraw their labels; returns how many labels.
+
+        Their images have no task any more, until one is added. The history keeps the labels.
+        """
+        t, gone, when = schema.gone_tasks, sorted(set(task_ids)), {"late": False, "at": write_time(at)}
         with self._db.write() as connection:
             known = set(connection.scalars(select(t.c.task_id)))
-            rows = [{"task_id": i, "at": write_time(at)} for i in sorted(set(task_ids) - known)]
-            _insert(connection, t, rows)
+            _insert(connection, t, [{"task_id": i, "at": write_time(at)} for i in gone if i not in known])
+            lost = [label for by_id in _current_labels(connection, gone).values() for label in by_id.values()]
+            rows = [write_label(label) | when | {"withdrawn": True} for label in lost]
+            _insert(connection, schema.annotation_versions, rows)
+        return len(rows)
+
+    def note_roll(self, roll: Roll, at: datetime) -> None:
+        """Note how many tasks Label Studio had when the labelled ones were last known to be there."""
+        self.set_fact("roll", [roll.last_id, roll.n_tasks], at)
+
+    def roll(self) -> Roll | None:
+        """The count noted last; None before the first."""
+        noted = self.fact("roll")
+        return None if noted is None else Roll(*noted)
 
     def tasks(self) -> dict[str, int]:
         """Item id to task id, of the tasks that were not deleted."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from annotate.records import Label, Pull, Receipt, Suggestion, Task
+from annotate.records import Label, Pull, Receipt, Roll, Suggestion, Task
 from loop.controller import Loop
 from loop.features import FeatureTable
 from loop.items import Item, draw_streams
@@ -107,6 +107,9 @@ class Bench:
 
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         return set(task_ids) - self.deleted
+
+    def roll(self, up_to: int | None = None) -> Roll:
+        return Roll(1_000_000, 1_000_000 - len(self.deleted))
 
     def answer(self, task_id: int, answers: dict[str, float], *, skipped: bool = False) -> None:
         """Answer a task, or answer it anew."""

@@ -1,0 +1,58 @@
+"""Bring the state to what Label Studio holds: changed labels, withdrawn labels, deleted tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+
+from annotate.records import Pull, Roll
+from loop.state import PullCount, State
+
+
+class Source(Protocol):
+    """Where labels come from: Label Studio, or the oracle of a simulation."""
+
+    def pull(self, since: datetime | None) -> Pull:
+        """Every task that changed since the watermark, each with its whole set of labels."""
+        ...
+
+    def roll(self, up_to: int | None = None) -> Roll:
+        """Count the tasks there, those with an id up to ``up_to`` or all."""
+        ...
+
+    def existing(self, task_ids: Sequence[int]) -> set[int]:
+        """Which of these tasks are (still) there."""
+        ...
+
+
+def sync(source: Source, state: State, at: datetime) -> PullCount:
+    """Pull what changed and find the labelled tasks that were deleted. Told twice, it changes nothing.
+
+    A deleted task leaves no trace in a pull, so the tasks are counted: up to the newest one of the last count their
+    number falls only if some were deleted. Then every labelled task is looked for, and the labels of those that are
+    gone are withdrawn. A sync that died anywhere is completed by the next one: the new count is noted last.
+
+    Args:
+        source: Where the labels are.
+        state: What is known.
+        at: The time now, UTC.
+
+    Raises:
+        AnnotateError: Label Studio refused or did not answer; sync again.
+    """
+    count = state.save_pull(source.pull(state.watermark()), at)
+    before, now = state.roll(), source.roll()
+    if before is None or _fell(source, before, now):
+        labelled = sorted(state.labels())
+        count = replace(
+            count,
+            deleted=count.deleted + state.drop_tasks(set(labelled) - source.existing(labelled), at),
+        )
+    state.note_roll(now, at)
+    return count
+
+
+def _fell(source: Source, before: Roll, now: Roll) -> bool:
+    return (now if now.last_id == before.last_id else source.roll(before.last_id)).n_tasks != before.n_tasks
