@@ -21,6 +21,7 @@ from annotate.studio import Project, Studio
 OVERLAP = timedelta(minutes=5)  # commits may become visible out of order on PostgreSQL
 SUFFIXES = ("", "-b", "-c", "-d")
 POLL_S = 2.0
+ORDERED = "Uncertainty sampling"  # the order that follows the loop's ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +92,35 @@ class StudioDesk:
         there = self.studio.existing(self.project_id, [s.task_id for s in suggestions])
         batch = sorted((s for s in suggestions if s.task_id in there), key=lambda s: s.rank)
         warnings = []
-        if gone := len(suggestions) - len(batch):
+        gone = tuple(s.task_id for s in suggestions if s.task_id not in there)
+        if gone:
             warnings.append(
-                f"{gone} of {len(suggestions)} tasks of this batch were deleted in Label Studio and left "
+                f"{len(gone)} of {len(suggestions)} tasks of this batch were deleted in Label Studio and left "
                 "out. Import the images again with `loop start` if that was a mistake."
             )
         if not batch:
-            return Receipt(version, 0, (), tuple(warnings))
+            return Receipt(version, 0, (), tuple(warnings), gone)
         name = self._stored(version, batch)
         self.studio.serve(self.project_id, name)
         queue, doubts = self._read_back(name, batch)
-        return Receipt(name, len(batch), queue, (*warnings, *doubts))
+        return Receipt(name, len(batch), queue, (*warnings, *doubts), gone)
+
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        """Put the queue back to a version that was pushed, if somebody changed the project's settings.
+
+        Label Studio's page of settings knows no "Uncertainty sampling": who saves it ends the order.
+
+        Returns:
+            What was put back, as a warning; empty where nothing had changed.
+        """
+        project = self.studio.project(self.project_id)
+        if (project.sampling, project.model_version) == (ORDERED, version):
+            return ()
+        self.studio.serve(self.project_id, version)
+        return (
+            f"Somebody set the project to '{project.sampling}' with model version '{project.model_version}': the "
+            f"queue was put back to '{version}'. What was labelled meanwhile was not in the loop's order.",
+        )
 
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         """Which of these tasks the project (still) has."""
@@ -172,7 +191,7 @@ class StudioDesk:
         """Read the queue as Label Studio orders it, taking no locks, and compare it with the batch."""
         project = self.studio.project(self.project_id)
         warnings = []
-        if project.model_version != name or project.sampling != "Uncertainty sampling":
+        if project.model_version != name or project.sampling != ORDERED:
             warnings.append(
                 f"Label Studio serves '{project.sampling}' with model version '{project.model_version}', not "
                 f"'{name}': somebody changed the project's settings at this moment. Run `loop step` again."

@@ -107,9 +107,11 @@ class Receipt:
         n_served: Predictions read back under that version.
         queue: Task ids in the order Label Studio serves them, as read back.
         warnings: What looked odd, each with its remedy.
+        gone: Tasks of the batch that do not exist any more.
     """
 
     version: str
     n_served: int
     queue: tuple[int, ...]
     warnings: tuple[str, ...]
+    gone: tuple[int, ...] = ()

@@ -40,6 +40,10 @@ class Desk(Source, Protocol):
         """Serve a batch in the order of its ranks. Told twice, it changes nothing."""
         ...
 
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        """Put the queue back to a version that was pushed, if somebody changed it; says so as a warning."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Loop:
@@ -105,11 +109,10 @@ def step(loop: Loop, *, force: bool = False) -> StepReport:
     log.info("pulled: %d labels new, %d changed, %d withdrawn", pulled.new, pulled.changed, pulled.deleted)
     amend(loop)
     book = read_book(loop)
-    if book.outstanding and (gone := _find_gone(loop, book)):
-        loop.state.drop_tasks(gone, loop.clock())
-        book = read_book(loop)
     if not force and book.finished_share < loop.settings.batch.finished_share:
-        return _waiting(loop, book, n_pulled, present.number)
+        served = loop.state.served_version()
+        put_back = loop.desk.keep_serving(served) if served else ()
+        return replace(_waiting(loop, book, n_pulled, present.number), warnings=put_back)
 
     last = present.number
     log.info("training the probe and refitting the learning curves on %d labels", len(book.items))
@@ -155,6 +158,9 @@ class _Rehearsal:
 
     def roll(self, up_to: int | None = None) -> Roll:
         return self.desk.roll(up_to)
+
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        return ()
 
 
 def complete_push(loop: Loop) -> StepReport | None:
@@ -291,6 +297,7 @@ def _push(loop: Loop, round_: Round) -> Receipt:
     ]
     log.info("pushing %s: %d images", round_.version, len(suggestions))
     receipt = loop.desk.push(round_.version, suggestions)
+    loop.state.drop_tasks(receipt.gone, loop.clock())
     loop.state.confirm_push(round_.number, receipt, loop.clock())
     return receipt
 
@@ -399,13 +406,6 @@ def _size(settings: Settings, book: Book) -> int:
     return (
         settings.batch.size if budget is None else max(0, min(settings.batch.size, budget - len(book.items)))
     )
-
-
-def _find_gone(loop: Loop, book: Book) -> set[int]:
-    """Tasks of unanswered images that somebody deleted in Label Studio: nobody can answer them any more."""
-    tasks = loop.state.tasks()
-    waiting = [tasks[item] for item in book.outstanding]
-    return set(waiting) - loop.desk.existing(waiting)
 
 
 def _doubts(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:

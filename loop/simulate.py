@@ -52,6 +52,10 @@ class Oracle:
         """All of them."""
         return set(task_ids)
 
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        """Nobody changes a simulation's queue."""
+        return ()
+
     def roll(self, up_to: int | None = None) -> Roll:
         """As many tasks as there are answers; none is ever deleted."""
         return Roll(len(self._answers), len(self._answers))

@@ -302,6 +302,12 @@ class State:
             }
             connection.execute(t.insert(), row)
 
+    def served_version(self) -> str | None:
+        """What Label Studio was seen to serve last; None before the first push, or where all its tasks were gone."""
+        t = schema.pushes.c
+        latest = self._db.rows(select(t.version, t.n_served).order_by(t.number.desc()).limit(1))
+        return latest[0].version if latest and latest[0].n_served else None
+
     def _round(self, number: Any) -> Round | None:
         with self._db.read() as connection:
             found = connection.scalar(number.limit(1))

@@ -31,8 +31,8 @@ def sync(source: Source, state: State, at: datetime) -> PullCount:
     """Pull what changed and find the labelled tasks that were deleted. Told twice, it changes nothing.
 
     A deleted task leaves no trace in a pull, so the tasks are counted: up to the newest one of the last count their
-    number falls only if some were deleted. Then every labelled task is looked for, and the labels of those that are
-    gone are withdrawn. A sync that died anywhere is completed by the next one: the new count is noted last.
+    number falls only if some were deleted. Then every task that is labelled or in the present batch is looked for, and
+    the labels of those that are gone are withdrawn. (A push looks for the tasks of its batch itself.) A sync that died anywhere is completed by the next one: the new count is noted last.
 
     Args:
         source: Where the labels are.
@@ -45,13 +45,16 @@ def sync(source: Source, state: State, at: datetime) -> PullCount:
     count = state.save_pull(source.pull(state.watermark()), at)
     before, now = state.roll(), source.roll()
     if before is None or _fell(source, before, now):
-        labelled = sorted(state.labels())
-        count = replace(
-            count,
-            deleted=count.deleted + state.drop_tasks(set(labelled) - source.existing(labelled), at),
-        )
+        watched = sorted({*state.labels(), *_asked(state)})
+        withdrawn = state.drop_tasks(set(watched) - source.existing(watched), at)
+        count = replace(count, deleted=count.deleted + withdrawn)
     state.note_roll(now, at)
     return count
+
+
+def _asked(state: State) -> list[int]:
+    present, tasks = state.last_round(), state.tasks()
+    return [] if present is None else [tasks[pick.item] for pick in present.picks if pick.item in tasks]
 
 
 def _fell(source: Source, before: Roll, now: Roll) -> bool:

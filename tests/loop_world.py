@@ -108,6 +108,9 @@ class Bench:
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         return set(task_ids) - self.deleted
 
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        return ()
+
     def roll(self, up_to: int | None = None) -> Roll:
         return Roll(1_000_000, 1_000_000 - len(self.deleted))
 

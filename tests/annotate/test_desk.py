@@ -185,6 +185,18 @@ def test_a_deleted_task_is_left_out_with_a_warning(place: Workplace) -> None:
     receipt = place.desk.push("loop-r1", batch(list(place.tasks[:3])))
     assert receipt.queue == (place.tasks[0], place.tasks[2])
     assert "1 of 3 tasks" in receipt.warnings[0]
+    assert receipt.gone == (place.tasks[1],)
+
+
+def test_an_order_that_somebody_changed_is_put_back_with_a_warning(place: Workplace) -> None:
+    order = [place.tasks[i] for i in (7, 2, 9)]
+    place.desk.push("loop-r1", batch(order))
+    assert place.desk.keep_serving("loop-r1") == ()
+    place.studio.update_project(place.project_id, sampling="Sequential sampling")
+    (told,) = place.desk.keep_serving("loop-r1")
+    assert "'Sequential sampling'" in told
+    assert place.desk.keep_serving("loop-r1") == ()
+    assert place.work_through(3) == order
 
 
 def test_settings_that_change_the_order_are_told(place: Workplace) -> None:
