@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 
 from annotate.errors import BadInterface, PushUnconfirmed, StudioUnavailable
 from annotate.interface import Interface, parse_interface
-from annotate.payloads import read_task, write_prediction
+from annotate.payloads import read_task, read_time, write_prediction
 from annotate.records import Pull, Receipt, Roll, Suggestion, Task
 from annotate.studio import Project, Studio
 
@@ -45,9 +46,10 @@ class StudioDesk:
     def pull(self, since: datetime | None) -> Pull:
         """Read every task that changed since a watermark, each with its whole, present set of labels.
 
-        The new watermark is read before the tasks, and the reading starts five minutes before the old one: a
-        change during the pull is seen again by the next one, never missed. The labelling interface is looked at last,
-        so that what was read under a changed one is never returned. A deleted task is not seen here; see `roll`.
+        The new watermark is the latest change that the first page shows (or, of a first pull, that there was before it),
+        so nothing that changes while later pages are read lies before it; and the reading starts five minutes before the
+        old one. A change during the pull is seen again by the next one, never missed. The labelling interface is looked
+        at last, so that what was read under a changed one is never returned. A deleted task is not seen here; see `roll`.
 
         Args:
             since: The watermark of the pull before; None = everything that was ever annotated.
@@ -56,18 +58,20 @@ class StudioDesk:
             BadInterface: Somebody changed the meaning of the labelling interface.
             StudioUnavailable: No answer. Nothing is lost; pull again.
         """
-        watermark = self.studio.newest_change(self.project_id)
-        rows = (
-            self.studio.annotated_tasks(self.project_id)
-            if since is None
-            else self.studio.changed_tasks(self.project_id, since - OVERLAP)
-        )
+        if since is None:
+            watermark = self.studio.newest_change(self.project_id)
+            pages = iter([list(self.studio.annotated_tasks(self.project_id))])
+        else:
+            pages = self.studio.changed_tasks(self.project_id, since - OVERLAP)
+            first = next(pages)
+            watermark = max([since, *(read_time(row["updated_at"]) for row in first)])
+            pages = chain([first], pages)
         tasks: dict[int, Task] = {}
-        for row in rows:
+        for row in chain.from_iterable(pages):
             task = read_task(row, self.interface)
             tasks[task.task_id] = task
         self.check_interface()
-        return Pull(tuple(tasks.values()), watermark if watermark is not None else since)
+        return Pull(tuple(tasks.values()), watermark)
 
     def push(self, version: str, suggestions: Sequence[Suggestion]) -> Receipt:
         """Serve a batch in the order of its ranks; told twice, it changes nothing.

@@ -251,10 +251,10 @@ class Studio:
             f"listing the tasks of project {project_id}", project_id, "id,data", "task_only", []
         )
 
-    def changed_tasks(self, project_id: int, since: datetime) -> Iterator[Json]:
-        """Tasks that changed at or after a time, with their annotations; deleting one is a change too."""
+    def changed_tasks(self, project_id: int, since: datetime) -> Iterator[list[Json]]:
+        """Tasks that changed at or after a time, with their annotations, page by page; deleting one is a change too."""
         changed = _filter("updated_at", "greater_or_equal", "Datetime", write_time(since))
-        return self._listed(f"pulling from project {project_id}", project_id, _TASK_FIELDS, "all", [changed])
+        return self._pages(f"pulling from project {project_id}", project_id, _TASK_FIELDS, "all", [changed])
 
     def annotated_tasks(self, project_id: int) -> Iterator[Json]:
         """Tasks that hold any annotation, skips included, with their annotations."""
@@ -395,6 +395,12 @@ class Studio:
     def _listed(
         self, what: str, project_id: int, include: str, fields: str, filters: list[Json]
     ) -> Iterator[Json]:
+        for page in self._pages(what, project_id, include, fields, filters):
+            yield from page
+
+    def _pages(
+        self, what: str, project_id: int, include: str, fields: str, filters: list[Json]
+    ) -> Iterator[list[Json]]:
         """Walk the tasks by id, not by page: a task deleted meanwhile must not shift another past us."""
         last = 0
         while True:
@@ -402,7 +408,7 @@ class Studio:
             rows = self._page(
                 what, project_id, include, fields, {"filters": {"conjunction": "and", "items": items}}
             )
-            yield from rows
+            yield rows
             if len(rows) < self._page_size:
                 return
             last = int(rows[-1]["id"])
