@@ -19,7 +19,6 @@ from annotate.payloads import read_task, read_time, write_prediction
 from annotate.records import Pull, Receipt, Roll, Suggestion, Task
 from annotate.studio import Project, Studio
 
-OVERLAP = timedelta(minutes=5)  # commits may become visible out of order on PostgreSQL
 SUFFIXES = ("", "-b", "-c", "-d")
 POLL_S = 2.0
 ORDERED = "Uncertainty sampling"  # the order that follows the loop's ranks
@@ -35,6 +34,7 @@ class StudioDesk:
         interface: Its labelling interface as it was when the loop was started.
         settle_s: How long an unclear count must stand still before it is believed.
         sleep: Waits that many seconds; an argument so that waiting can be tested.
+        overlap: How much later than it is dated a change may become visible, out of order on PostgreSQL.
     """
 
     studio: Studio
@@ -42,17 +42,17 @@ class StudioDesk:
     interface: Interface
     settle_s: float = 60.0
     sleep: Callable[[float], None] = time.sleep
+    overlap: timedelta = timedelta(minutes=5)
 
     def pull(self, since: datetime | None) -> Pull:
         """Read every task that changed since a watermark, each with its whole, present set of labels.
 
         The new watermark is the latest change that the first page shows (or, of a first pull, that there was before it),
-        so nothing that changes while later pages are read lies before it; and the reading starts five minutes before the
-        old one. A change during the pull is seen again by the next one, never missed. The labelling interface is looked
-        at last, so that what was read under a changed one is never returned. A deleted task is not seen here; see `roll`.
+        so nothing that changes while later pages are read lies before it. The labelling interface is looked at last, so
+        that what was read under a changed one is never returned. A deleted task is not seen here; see `roll`.
 
         Args:
-            since: The watermark of the pull before; None = everything that was ever annotated.
+            since: Read what changed at or after; None = everything that was ever annotated.
 
         Raises:
             BadInterface: Somebody changed the meaning of the labelling interface.
@@ -62,7 +62,7 @@ class StudioDesk:
             watermark = self.studio.newest_change(self.project_id)
             pages = iter([list(self.studio.annotated_tasks(self.project_id))])
         else:
-            pages = self.studio.changed_tasks(self.project_id, since - OVERLAP)
+            pages = self.studio.changed_tasks(self.project_id, since)
             first = next(pages)
             watermark = max([since, *(read_time(row["updated_at"]) for row in first)])
             pages = chain([first], pages)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import numpy as np
@@ -146,6 +146,10 @@ class _Rehearsal:
     """A desk that reads and does not write."""
 
     desk: Desk
+
+    @property
+    def overlap(self) -> timedelta:
+        return self.desk.overlap
 
     def pull(self, since: datetime | None) -> Pull:
         return self.desk.pull(since)

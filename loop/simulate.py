@@ -28,6 +28,8 @@ EPOCH = datetime(2020, 1, 1, tzinfo=UTC)  # a simulation's clock starts here and
 class Oracle:
     """A desk at which every asked image is answered at once, with the known label."""
 
+    overlap = timedelta(0)
+
     def __init__(self, answers: Mapping[int, Mapping[str, float]], clock: Ticks) -> None:
         self._answers = answers
         self._clock = clock

@@ -35,6 +35,7 @@ from loop.serving import address_images
 from loop.settings import Settings
 from loop.state import State
 from loop.stores import ENOUGH, Stores, list_stores, open_store
+from loop.sync import sync
 
 CHUNK = 5_000  # images uploaded and imported before the state notes their tasks
 
@@ -117,7 +118,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
             )
         loop = _loop(settings, state, studio, project_id, interface)
         if state.last_round() is None:  # an adopted project may hold labels; what has one is not asked
-            state.save_pull(loop.desk.pull(state.watermark()), utc_now())
+            sync(loop.desk, state, utc_now())
         report = ask_first_batch(loop)
         streams = [item.stream for item in items]
         return Started(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,6 +39,7 @@ __all__ = ["PullCount", "Round", "State"]
 
 CHUNK = 5_000  # rows an insert
 IDS = 500  # ids a query
+PULLS = 50  # pulls that are looked through
 DEFAULT = "its default"  # said of a setting that was left out
 FORMERLY = {"stop.correction": "none"}  # how a state was run that does not know the setting yet
 
@@ -234,6 +235,22 @@ class State:
         """Where the next pull starts; None before the first."""
         found = self._db.value(_latest_watermark())
         return None if found is None else read_time(found)
+
+    def watermark_seen(self) -> datetime | None:
+        """When the present watermark was first noted; None before the first."""
+        t = schema.pulls.c
+        rows = self._db.rows(select(t.watermark, t.at).order_by(t.seq.desc()).limit(PULLS))
+        same = [row.at for row in takewhile(lambda row: row.watermark == rows[0].watermark, rows)]
+        return read_time(same[-1]) if same else None
+
+    def settle(self, watermark: datetime, at: datetime) -> None:
+        """Note that every change up to a watermark has been read."""
+        self.set_fact("settled", write_time(watermark), at)
+
+    def settled(self) -> datetime | None:
+        """Up to when every change has been read for certain; None before it was ever quiet."""
+        noted = self.fact("settled")
+        return None if noted is None else read_time(noted)
 
     def labels(self) -> dict[int, tuple[Label, ...]]:
         """Task id to its current labels; what was withdrawn is left out."""

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from sqlalchemy import event
 
-from annotate import desk
 from annotate.desk import StudioDesk
 from annotate.interface import parse_interface
 from annotate.studio import Studio
@@ -48,9 +47,9 @@ def arm(state: State, rng: np.random.Generator) -> None:
 if __name__ == "__main__":
     url, project, path, seed, p_die = sys.argv[1:]
     rng = np.random.default_rng(int(seed))
-    desk.OVERLAP = OVERLAP
     with Studio(url, os.environ["LABEL_STUDIO_API_KEY"], page_size=20) as studio, State.create(path) as state:
-        place = StudioDesk(studio, int(project), parse_interface(studio.project(int(project)).xml))
+        interface = parse_interface(studio.project(int(project)).xml)
+        place = StudioDesk(studio, int(project), interface, overlap=OVERLAP)
         armed = False
         while not select.select([sys.stdin], [], [], 0.1)[0]:
             if not armed and rng.random() < float(p_die):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,8 @@ class World:
 
 class Bench:
     """A desk with a person at it: tasks are answered when the test says so, edited, skipped or withdrawn."""
+
+    overlap = timedelta(0)
 
     def __init__(self) -> None:
         self.served: list[tuple[str, tuple[Suggestion, ...]]] = []

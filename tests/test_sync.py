@@ -19,7 +19,6 @@ import pytest
 from crowd import FINDINGS, Crowd, compare
 from killed_sync import OVERLAP
 
-from annotate import desk
 from annotate.desk import StudioDesk
 from annotate.interface import make_interface, parse_interface
 from annotate.studio import Studio
@@ -88,9 +87,8 @@ class Puller:
 
 
 def test_nothing_differs_after_a_crowd_worked_and_the_loop_was_killed(
-    studio_server: ThrowawayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    studio_server: ThrowawayServer, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(desk, "OVERLAP", OVERLAP)
     studio = Studio(studio_server.url, studio_server.api_key, page_size=20)
     project_id = studio.create_project("crowd", make_interface(FINDINGS).xml)
     interface = parse_interface(studio.project(project_id).xml)
@@ -98,7 +96,7 @@ def test_nothing_differs_after_a_crowd_worked_and_the_loop_was_killed(
         project_id, [{"data": {"image": f"/data/local-files/?d=x/{i}.png"}} for i in range(40)]
     )
     crowd = Crowd(studio, project_id, interface, [new_reader(studio, f"crowd{i}") for i in range(3)])
-    place = StudioDesk(studio, project_id, interface)
+    place = StudioDesk(studio, project_id, interface, overlap=OVERLAP)
     puller = Puller(studio_server, project_id, tmp_path / "state.db")
     differences: list[str] = []
     for look in range(1, N_LOOKS + 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -431,6 +431,8 @@ def dying(method: Callable[..., Any], before: bool) -> Callable[..., Any]:
 class Dying:
     """A desk whose push dies before or after it reached the annotators."""
 
+    overlap = timedelta(0)
+
     def __init__(self, desk: Desk, before: bool) -> None:
         self._desk, self._before = desk, before
 
@@ -447,6 +449,9 @@ class Dying:
 
     def roll(self, up_to: int | None = None) -> Roll:
         return self._desk.roll(up_to)
+
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        return self._desk.keep_serving(version)
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
