@@ -41,7 +41,8 @@ def sync(source: Source, state: State, at: datetime) -> PullCount:
 
     A deleted task leaves no trace in a pull, so the tasks are counted: up to the newest one of the last count their
     number falls only if some were deleted. Then every task that is labelled or in the present batch is looked for, and
-    the labels of those that are gone are withdrawn. (A push looks for the tasks of its batch itself.) A sync that died anywhere is completed by the next one: the new count is noted last.
+    the labels of those that are gone are withdrawn. (A push looks for the tasks of its batch itself.) A sync that died
+    anywhere is completed by the next one: the new count is noted last.
 
     Args:
         source: Where the labels are.
