@@ -58,6 +58,7 @@ class Crowd:
         self._lock = threading.Lock()
         self._tasks = [int(task["id"]) for task in studio.tasks(project_id)]
         self._annotations: list[int] = []
+        self._labelled: list[int] = []
         self._faults: list[BaseException] = []
 
     def work(self, n_operations: int, n_at_once: int, seed: int) -> None:
@@ -113,7 +114,7 @@ class Crowd:
             row = {"task": task_id, "score": float(rng.random()), "model_version": "crowd", "result": []}
             self.studio._ask("predicting", "POST", "api/predictions/", json=row)
         elif what == "delete task":
-            self._ask("DELETE", f"api/tasks/{task_id}/")
+            self._ask("DELETE", f"api/tasks/{self._drawn(self._labelled, rng) or task_id}/")
         elif what in ("clear tasks", "delete tasks"):
             action = "delete_tasks_annotations" if what == "clear tasks" else "delete_tasks"
             some = {"all": False, "included": [task_id, self._drawn(self._tasks, rng)]}
@@ -134,6 +135,7 @@ class Crowd:
     def _submit(self, task_id: int | None, said: Mapping[str, Any]) -> None:
         made = self.studio._create("labelling", f"api/tasks/{task_id}/annotations/", said)
         self._annotations.append(int(made["id"]))
+        self._labelled.append(int(made["task"]))
 
     def _ask(self, method: str, path: str, said: Any = None) -> None:
         self.studio._ask("changing", method, path, json=said)

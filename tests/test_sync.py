@@ -104,6 +104,8 @@ def test_nothing_differs_after_a_crowd_worked_and_the_loop_was_killed(
             crowd.work(N_OPERATIONS * look // N_LOOKS, N_AT_ONCE, seed=look)
         with State.open(str(tmp_path / "state.db")) as state:
             sync(place, state, datetime.now(UTC))
+            studio.delete_task(max(state.labels()))  # one more, of which nothing else tells
+            sync(place, state, datetime.now(UTC))
             differences += compare(studio, project_id, interface, state.labels())
             n_labels = sum(map(len, state.labels().values()))
             n_versions = len(state.label_history())
