@@ -11,16 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 
 from annotate.errors import BadInterface, PushUnconfirmed, StudioUnavailable
 from annotate.interface import Interface, parse_interface
-from annotate.payloads import read_task, write_prediction
-from annotate.records import Pull, Receipt, Suggestion, Task
+from annotate.payloads import read_task, read_time, write_prediction
+from annotate.records import Pull, Receipt, Roll, Suggestion, Task
 from annotate.studio import Project, Studio
 
-OVERLAP = timedelta(minutes=5)  # commits may become visible out of order on PostgreSQL
 SUFFIXES = ("", "-b", "-c", "-d")
 POLL_S = 2.0
+ORDERED = "Uncertainty sampling"  # the order that follows the loop's ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class StudioDesk:
         interface: Its labelling interface as it was when the loop was started.
         settle_s: How long an unclear count must stand still before it is believed.
         sleep: Waits that many seconds; an argument so that waiting can be tested.
+        overlap: How much later than it is dated a change may become visible, out of order on PostgreSQL.
     """
 
     studio: Studio
@@ -40,32 +42,36 @@ class StudioDesk:
     interface: Interface
     settle_s: float = 60.0
     sleep: Callable[[float], None] = time.sleep
+    overlap: timedelta = timedelta(minutes=5)
 
     def pull(self, since: datetime | None) -> Pull:
         """Read every task that changed since a watermark, each with its whole, present set of labels.
 
-        The new watermark is read before the tasks, and the reading starts five minutes before the old one: a
-        change during the pull is seen again by the next one, never missed.
+        The new watermark is the latest change that the first page shows (or, of a first pull, that there was before it),
+        so nothing that changes while later pages are read lies before it. The labelling interface is looked at last, so
+        that what was read under a changed one is never returned. A deleted task is not seen here; see `roll`.
 
         Args:
-            since: The watermark of the pull before; None = everything that was ever annotated.
+            since: Read what changed at or after; None = everything that was ever annotated.
 
         Raises:
             BadInterface: Somebody changed the meaning of the labelling interface.
             StudioUnavailable: No answer. Nothing is lost; pull again.
         """
-        self.check_interface()
-        watermark = self.studio.newest_change(self.project_id)
-        rows = (
-            self.studio.annotated_tasks(self.project_id)
-            if since is None
-            else self.studio.changed_tasks(self.project_id, since - OVERLAP)
-        )
+        if since is None:
+            watermark = self.studio.newest_change(self.project_id)
+            pages = iter([list(self.studio.annotated_tasks(self.project_id))])
+        else:
+            pages = self.studio.changed_tasks(self.project_id, since)
+            first = next(pages)
+            watermark = max([since, *(read_time(row["updated_at"]) for row in first)])
+            pages = chain([first], pages)
         tasks: dict[int, Task] = {}
-        for row in rows:
+        for row in chain.from_iterable(pages):
             task = read_task(row, self.interface)
             tasks[task.task_id] = task
-        return Pull(tuple(tasks.values()), watermark if watermark is not None else since)
+        self.check_interface()
+        return Pull(tuple(tasks.values()), watermark)
 
     def push(self, version: str, suggestions: Sequence[Suggestion]) -> Receipt:
         """Serve a batch in the order of its ranks; told twice, it changes nothing.
@@ -90,22 +96,44 @@ class StudioDesk:
         there = self.studio.existing(self.project_id, [s.task_id for s in suggestions])
         batch = sorted((s for s in suggestions if s.task_id in there), key=lambda s: s.rank)
         warnings = []
-        if gone := len(suggestions) - len(batch):
+        gone = tuple(s.task_id for s in suggestions if s.task_id not in there)
+        if gone:
             warnings.append(
-                f"{gone} of {len(suggestions)} tasks of this batch were deleted in Label Studio and left "
+                f"{len(gone)} of {len(suggestions)} tasks of this batch were deleted in Label Studio and left "
                 "out. Import the images again with `loop start` if that was a mistake."
             )
         if not batch:
-            return Receipt(version, 0, (), tuple(warnings))
+            return Receipt(version, 0, (), tuple(warnings), gone)
         self._ask_readers(batch)
         name = self._stored(version, batch)
         self.studio.serve(self.project_id, name)
         queue, doubts = self._read_back(name, batch)
-        return Receipt(name, len(batch), queue, (*warnings, *doubts))
+        return Receipt(name, len(batch), queue, (*warnings, *doubts), gone)
+
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        """Put the queue back to a version that was pushed, if somebody changed the project's settings.
+
+        Label Studio's page of settings knows no "Uncertainty sampling": who saves it ends the order.
+
+        Returns:
+            What was put back, as a warning; empty where nothing had changed.
+        """
+        project = self.studio.project(self.project_id)
+        if (project.sampling, project.model_version) == (ORDERED, version):
+            return ()
+        self.studio.serve(self.project_id, version)
+        return (
+            f"Somebody set the project to '{project.sampling}' with model version '{project.model_version}': the "
+            f"queue was put back to '{version}'. What was labelled meanwhile was not in the loop's order.",
+        )
 
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         """Which of these tasks the project (still) has."""
         return self.studio.existing(self.project_id, task_ids)
+
+    def roll(self, up_to: int | None = None) -> Roll:
+        """Count the project's tasks, those with an id up to ``up_to`` or all."""
+        return self.studio.roll(self.project_id, up_to)
 
     def check_interface(self) -> Project:
         """Read the project and make sure that its choices still mean what they meant.
@@ -178,7 +206,7 @@ class StudioDesk:
         """Read the queue as Label Studio orders it, taking no locks, and compare it with the batch."""
         project = self.studio.project(self.project_id)
         warnings = []
-        if project.model_version != name or project.sampling != "Uncertainty sampling":
+        if project.model_version != name or project.sampling != ORDERED:
             warnings.append(
                 f"Label Studio serves '{project.sampling}' with model version '{project.model_version}', not "
                 f"'{name}': somebody changed the project's settings at this moment. Run `loop step` again."

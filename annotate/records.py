@@ -71,6 +71,19 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
+class Roll:
+    """How many tasks a project has. Ids are never given twice, so up to the same id it only falls, by deletion.
+
+    Attributes:
+        last_id: The newest task's id; 0 = no task.
+        n_tasks: Tasks up to it.
+    """
+
+    last_id: int
+    n_tasks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """One place in the queue that the loop asks Label Studio to serve.
 
@@ -96,9 +109,11 @@ class Receipt:
         n_served: Predictions read back under that version.
         queue: Task ids in the order Label Studio serves them, as read back.
         warnings: What looked odd, each with its remedy.
+        gone: Tasks of the batch that do not exist any more.
     """
 
     version: str
     n_served: int
     queue: tuple[int, ...]
     warnings: tuple[str, ...]
+    gone: tuple[int, ...] = ()

@@ -22,6 +22,7 @@ from label_studio_sdk.core.request_options import RequestOptions
 
 from annotate.errors import StudioRefused
 from annotate.payloads import Json, read_time, write_time
+from annotate.records import Roll
 from annotate.refusals import explain
 from annotate.tokens import Token, hide, read_token
 from annotate.wire import plain_address, read_answer, refuse_bad, refuse_moved, translated, trusted
@@ -303,10 +304,10 @@ class Studio:
             f"listing the tasks of project {project_id}", project_id, "id,data", "task_only", []
         )
 
-    def changed_tasks(self, project_id: int, since: datetime) -> Iterator[Json]:
-        """Tasks that changed at or after a time, with their annotations; deleting one is a change too."""
+    def changed_tasks(self, project_id: int, since: datetime) -> Iterator[list[Json]]:
+        """Tasks that changed at or after a time, with their annotations, page by page; deleting one is a change too."""
         changed = _filter("updated_at", "greater_or_equal", "Datetime", write_time(since))
-        return self._listed(f"pulling from project {project_id}", project_id, _TASK_FIELDS, "all", [changed])
+        return self._pages(f"pulling from project {project_id}", project_id, _TASK_FIELDS, "all", [changed])
 
     def annotated_tasks(self, project_id: int) -> Iterator[Json]:
         """Tasks that hold any annotation, skips included, with their annotations."""
@@ -322,6 +323,15 @@ class Studio:
             {"ordering": ["-tasks:updated_at"]}, page_size=1,
         )  # fmt: skip
         return read_time(page[0]["updated_at"]) if page else None
+
+    def roll(self, project_id: int, up_to: int | None = None) -> Roll:
+        """Count the project's tasks, those with an id up to ``up_to`` or all: one small request."""
+        what, items = f"counting the tasks of project {project_id}", []
+        if up_to is not None:
+            items = [_filter("id", "less_or_equal", "Number", up_to)]
+        query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["-tasks:id"]}
+        listed = self._list(what, project_id, "id", "task_only", query, page_size=1)
+        return Roll(max((int(row["id"]) for row in listed["tasks"]), default=0), int(listed["total"]))
 
     def existing(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
         """Which of these tasks the project (still) has."""
@@ -345,6 +355,10 @@ class Studio:
             timeout_s=900.0,
         )
         return [int(i) for i in answer["task_ids"]]
+
+    def delete_task(self, task_id: int) -> None:
+        """Delete a task with whatever hangs on it. ``DELETE /api/tasks/{id}/``."""
+        self._ask(f"deleting task {task_id}", "DELETE", f"api/tasks/{task_id}/")
 
     def next_task(self, project_id: int) -> Json | None:
         """The task the key's owner gets now; None when there is none. ``GET /api/projects/{id}/next``.
@@ -515,6 +529,12 @@ class Studio:
     def _listed(
         self, what: str, project_id: int, include: str, fields: str, filters: list[Json]
     ) -> Iterator[Json]:
+        for page in self._pages(what, project_id, include, fields, filters):
+            yield from page
+
+    def _pages(
+        self, what: str, project_id: int, include: str, fields: str, filters: list[Json]
+    ) -> Iterator[list[Json]]:
         """Walk the tasks by id, not by page: a task deleted meanwhile must not shift another past us."""
         last = 0
         while True:
@@ -522,7 +542,7 @@ class Studio:
             rows = self._page(
                 what, project_id, include, fields, {"filters": {"conjunction": "and", "items": items}}
             )
-            yield from rows
+            yield rows
             if len(rows) < self._page_size:
                 return
             last = int(rows[-1]["id"])
@@ -538,16 +558,31 @@ class Studio:
         page: int = 1,
         page_size: int = 0,
     ) -> list[Json]:
-        params = {
-            "project": project_id, "page": page, "page_size": page_size or self._page_size,
-            "include": include, "fields": fields, "query": json.dumps(query),
-        }  # fmt: skip
         try:
-            return list(self._read(what, "api/tasks/", params)["tasks"])
+            listed = self._list(what, project_id, include, fields, query, page=page, page_size=page_size)
         except StudioRefused as error:
             if page > 1 and "Invalid page" in str(error):
                 return []
             raise
+        return list(listed["tasks"])
+
+    def _list(
+        self,
+        what: str,
+        project_id: int,
+        include: str,
+        fields: str,
+        query: Json,
+        *,
+        page: int = 1,
+        page_size: int = 0,
+    ) -> Any:
+        """A page of tasks, with the counts of all pages. ``GET /api/tasks``."""
+        params = {
+            "project": project_id, "page": page, "page_size": page_size or self._page_size,
+            "include": include, "fields": fields, "query": json.dumps(query),
+        }  # fmt: skip
+        return self._read(what, "api/tasks/", params)
 
     def _read(self, what: str, path: str, params: dict[str, Any] | None = None) -> Any:
         return self._ask(what, "GET", path, params=params)

@@ -6,12 +6,12 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import numpy as np
 
-from annotate.records import Pull, Receipt, Suggestion
+from annotate.records import Pull, Receipt, Roll, Suggestion
 from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
 from loop.errors import BadInput
@@ -23,6 +23,7 @@ from loop.report import BatchReport, StepReport
 from loop.settings import Settings
 from loop.state import Round, State
 from loop.strategies import COLD, Pick, select_batch
+from loop.sync import Source, sync
 from loop.telling import mean_gain, report_score, tell_revised
 from loop.zero_shot import ZeroShot
 
@@ -33,19 +34,15 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
 
 
-class Desk(Protocol):
-    """Where annotators work: Label Studio, or the oracle of a simulation."""
-
-    def pull(self, since: datetime | None) -> Pull:
-        """Every task that changed since the watermark, each with its whole set of labels."""
-        ...
+class Desk(Source, Protocol):
+    """Where annotators work: labels come from it, batches go to it."""
 
     def push(self, version: str, suggestions: Sequence[Suggestion]) -> Receipt:
         """Serve a batch in the order of its ranks. Told twice, it changes nothing."""
         ...
 
-    def existing(self, task_ids: Sequence[int]) -> set[int]:
-        """Which of these tasks are (still) there."""
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        """Put the queue back to a version that was pushed, if somebody changed it; says so as a warning."""
         ...
 
 
@@ -124,14 +121,11 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
     if (completed := complete_push(loop)) is not None:
         return completed
 
-    pulled = loop.state.save_pull(loop.desk.pull(loop.state.watermark()), loop.clock())
+    pulled = sync(loop.desk, loop.state, loop.clock())
     n_pulled = pulled.new + pulled.changed + pulled.deleted
     log.info("pulled: %d labels new, %d changed, %d withdrawn", pulled.new, pulled.changed, pulled.deleted)
     amend(loop)
     book = read_book(loop)
-    if book.outstanding and (gone := _find_gone(loop, book)):
-        loop.state.drop_tasks(gone, loop.clock())
-        book = read_book(loop)
     if not force and book.finished_share < loop.settings.batch.finished_share:
         if recount:
             raise BadInput(
@@ -140,7 +134,9 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
             )
         if loop.board is not None:
             loop.board.go_on()  # a batch that is to be finished needs an open queue
-        return _waiting(loop, book, n_pulled, present.number)
+        served = loop.state.served_version()
+        put_back = loop.desk.keep_serving(served) if served else ()
+        return replace(_waiting(loop, book, n_pulled, present.number), warnings=put_back)
 
     if recount:
         book = read_book(loop, recount=True)
@@ -183,6 +179,10 @@ class _Rehearsal:
 
     desk: Desk
 
+    @property
+    def overlap(self) -> timedelta:
+        return self.desk.overlap
+
     def pull(self, since: datetime | None) -> Pull:
         return self.desk.pull(since)
 
@@ -191,6 +191,12 @@ class _Rehearsal:
 
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         return self.desk.existing(task_ids)
+
+    def roll(self, up_to: int | None = None) -> Roll:
+        return self.desk.roll(up_to)
+
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        return ()
 
 
 def complete_push(loop: Loop) -> StepReport | None:
@@ -333,6 +339,7 @@ def _push(loop: Loop, round_: Round) -> Receipt:
         loop.board.go_on()
     log.info("pushing %s: %d images", round_.version, len(suggestions))
     receipt = loop.desk.push(round_.version, suggestions)
+    loop.state.drop_tasks(receipt.gone, loop.clock())
     loop.state.confirm_push(round_.number, receipt, loop.clock())
     return receipt
 
@@ -441,13 +448,6 @@ def _size(settings: Settings, book: Book) -> int:
     return (
         settings.batch.size if budget is None else max(0, min(settings.batch.size, budget - len(book.items)))
     )
-
-
-def _find_gone(loop: Loop, book: Book) -> set[int]:
-    """Tasks of unanswered images that somebody deleted in Label Studio: nobody can answer them any more."""
-    tasks = loop.state.tasks()
-    waiting = [tasks[item] for item in book.outstanding]
-    return set(waiting) - loop.desk.existing(waiting)
 
 
 def _doubts(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:

@@ -170,7 +170,10 @@ def show_step(report: StepReport) -> None:
 
 def show_waiting(report: StepReport) -> None:
     """One line while a batch is being labelled."""
-    console().print(f"{report.at:%H:%M:%S}  {report.reason}")
+    out = console()
+    out.print(f"{report.at:%H:%M:%S}  {report.reason}")
+    for line in report.warnings:
+        out.print(Text(f"warning: {line}", style="yellow"))
 
 
 def show_status(status: Status) -> None:

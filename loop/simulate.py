@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from annotate.records import Label, Pull, Receipt, Suggestion, Task
+from annotate.records import Label, Pull, Receipt, Roll, Suggestion, Task
 from loop.archive import Archive, read_archive
 from loop.controller import Loop, ask_first_batch, project_pool, step
 from loop.features import FeatureTable
@@ -27,6 +27,8 @@ EPOCH = datetime(2020, 1, 1, tzinfo=UTC)  # a simulation's clock starts here and
 
 class Oracle:
     """A desk at which every asked image is answered at once, with the known label."""
+
+    overlap = timedelta(0)
 
     def __init__(self, answers: Mapping[int, Mapping[str, float]], clock: Ticks) -> None:
         self._answers = answers
@@ -51,6 +53,14 @@ class Oracle:
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         """All of them."""
         return set(task_ids)
+
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        """Nobody changes a simulation's queue."""
+        return ()
+
+    def roll(self, up_to: int | None = None) -> Roll:
+        """As many tasks as there are answers; none is ever deleted."""
+        return Roll(len(self._answers), len(self._answers))
 
     def _label(self, task_id: int) -> Label:
         at = self._asked[task_id]

@@ -36,6 +36,7 @@ from loop.serving import address_images
 from loop.settings import Settings
 from loop.state import State
 from loop.stores import ENOUGH, Stores, list_stores, open_store
+from loop.sync import sync
 
 CHUNK = 5_000  # images uploaded and imported before the state notes their tasks
 
@@ -118,7 +119,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
             )
         loop = _loop(settings, state, studio, project_id, interface)
         if state.last_round() is None:  # an adopted project may hold labels; what has one is not asked
-            state.save_pull(loop.desk.pull(state.watermark()), utc_now())
+            sync(loop.desk, state, utc_now())
         report = ask_first_batch(loop)
         streams = [item.stream for item in items]
         return Started(
@@ -372,10 +373,14 @@ def _import(
         chunk = open_[first : first + CHUNK]
         prepared = partial(_shifted, shows, "preparing", first, len(open_))
         addresses = address_images(settings, studio, project_id, chunk, prepared)
-        tasks = ensure_tasks(
-            studio, project_id, interface, {item: (address, {}) for item, address in addresses.items()}
-        )
+        under_way = bool(state.fact("importing"))
+        state.set_fact("importing", True, utc_now())
+        wanted: dict[str, tuple[str, dict[str, Any]]] = {
+            item: (address, {}) for item, address in addresses.items()
+        }
+        tasks = ensure_tasks(studio, project_id, interface, wanted, under_way=under_way)
         state.add_tasks(tasks.task_ids, utc_now())
+        state.set_fact("importing", False, utc_now())
         n_new += tasks.n_new
         shows("importing", first + len(chunk), len(open_))
     paths = {item.item: str(item.path) for item in items}

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
 from sqlalchemy import Connection, func, select
 
-from annotate.records import Label, Pull, Receipt, Task
+from annotate.records import Label, Pull, Receipt, Roll, Task
 from loop import schema
 from loop.chain import Broken, Entry
 from loop.database import Database
@@ -43,6 +43,7 @@ __all__ = ["PullCount", "Round", "State"]
 
 CHUNK = 5_000  # rows an insert
 IDS = 500  # ids a query
+PULLS = 50  # pulls that are looked through
 Readings = Mapping[tuple[int, str], Sequence[float]]
 NOTHING: Readings = MappingProxyType({})
 DEFAULT = "its default"  # said of a setting that was left out
@@ -174,14 +175,31 @@ class State:
             ]
             _insert(connection, schema.tasks, rows)
 
-    def drop_tasks(self, task_ids: Iterable[int], at: datetime) -> None:
-        """Note tasks that were deleted in Label Studio: their images have no task any more, until one is added."""
-        t = schema.gone_tasks
+    def drop_tasks(self, task_ids: Iterable[int], at: datetime) -> int:
+        """Note tasks that were deleted in Label Studio, and withdraw their labels; returns how many labels.
+
+        Their images have no task any more, until one is added. The history keeps the labels.
+        """
+        t, gone, when = schema.gone_tasks, sorted(set(task_ids)), {"late": False, "at": write_time(at)}
         with self._db.write() as connection:
             known = set(connection.scalars(select(t.c.task_id)))
-            gone = sorted(set(task_ids) - known)
-            _insert(connection, t, [{"task_id": task_id, "at": write_time(at)} for task_id in gone])
-            _ledger(connection).add_gone(gone, write_time(at))
+            _insert(connection, t, [{"task_id": i, "at": write_time(at)} for i in gone if i not in known])
+            lost = [label for by_id in _current_labels(connection, gone).values() for label in by_id.values()]
+            rows = [write_label(label) | when | {"withdrawn": True} for label in lost]
+            _insert(connection, schema.annotation_versions, rows)
+            ledger = _ledger(connection)
+            ledger.add_labels(rows, write_time(at))
+            ledger.add_gone([task_id for task_id in gone if task_id not in known], write_time(at))
+        return len(rows)
+
+    def note_roll(self, roll: Roll, at: datetime) -> None:
+        """Note how many tasks Label Studio had when the labelled ones were last known to be there."""
+        self.set_fact("roll", [roll.last_id, roll.n_tasks], at)
+
+    def roll(self) -> Roll | None:
+        """The count noted last; None before the first."""
+        noted = self.fact("roll")
+        return None if noted is None else Roll(*noted)
 
     def tasks(self) -> dict[str, int]:
         """Item id to task id, of the tasks that were not deleted."""
@@ -242,6 +260,22 @@ class State:
         """Where the next pull starts; None before the first."""
         found = self._db.value(_latest_watermark())
         return None if found is None else read_time(found)
+
+    def watermark_seen(self) -> datetime | None:
+        """When the present watermark was first noted; None before the first."""
+        t = schema.pulls.c
+        rows = self._db.rows(select(t.watermark, t.at).order_by(t.seq.desc()).limit(PULLS))
+        same = [row.at for row in takewhile(lambda row: row.watermark == rows[0].watermark, rows)]
+        return read_time(same[-1]) if same else None
+
+    def settle(self, watermark: datetime, at: datetime) -> None:
+        """Note that every change up to a watermark has been read."""
+        self.set_fact("settled", write_time(watermark), at)
+
+    def settled(self) -> datetime | None:
+        """Up to when every change has been read for certain; None before it was ever quiet."""
+        noted = self.fact("settled")
+        return None if noted is None else read_time(noted)
 
     def labels(self) -> dict[int, tuple[Label, ...]]:
         """Task id to its current labels; what was withdrawn is left out."""
@@ -341,6 +375,12 @@ class State:
                 "at": write_time(at),
             }
             connection.execute(t.insert(), row)
+
+    def served_version(self) -> str | None:
+        """What Label Studio was seen to serve last; None before the first push, or where all its tasks were gone."""
+        t = schema.pushes.c
+        latest = self._db.rows(select(t.version, t.n_served).order_by(t.number.desc()).limit(1))
+        return latest[0].version if latest and latest[0].n_served else None
 
     def _round(self, number: Any) -> Round | None:
         with self._db.read() as connection:

@@ -48,15 +48,16 @@ def watch(
                 wait_s = min(2 * wait_s, max(LONGEST_WAIT_S, every_s))
                 log.warning("%s Trying again in %.0f s.", error, wait_s)
             else:
-                if before is None or (report.action, report.outstanding) != (
-                    before.action,
-                    before.outstanding,
-                ):
+                if before is None or report.warnings or _standing(report) != _standing(before):
                     told(report)
                 if report.verdict == "STOP":
                     return report
             end.wait(wait_s)
     return report
+
+
+def _standing(report: StepReport) -> tuple[str, int]:
+    return report.action, report.outstanding
 
 
 @contextmanager

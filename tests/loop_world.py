@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
-from annotate.records import Label, Pull, Receipt, Suggestion, Task
+from annotate.records import Label, Pull, Receipt, Roll, Suggestion, Task
 from loop.controller import Loop
 from loop.features import FeatureTable
 from loop.items import Item, draw_streams
@@ -85,6 +85,8 @@ class World:
 class Bench:
     """A desk with a person at it: tasks are answered when the test says so, edited, skipped or withdrawn."""
 
+    overlap = timedelta(0)
+
     def __init__(self) -> None:
         self.served: list[tuple[str, tuple[Suggestion, ...]]] = []
         self._tasks: dict[int, tuple[Label, ...]] = {}
@@ -107,6 +109,12 @@ class Bench:
 
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         return set(task_ids) - self.deleted
+
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        return ()
+
+    def roll(self, up_to: int | None = None) -> Roll:
+        return Roll(1_000_000, 1_000_000 - len(self.deleted))
 
     def answer(
         self, task_id: int, answers: dict[str, float], *, skipped: bool = False, who: str = "ann"

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Spoil = Literal["lose the answer", "lose the request", "double", "answer 502"]
+Spoil = Literal[
+    "lose the answer",
+    "lose the request",
+    "double",
+    "answer 502",  # and carry it out
+    "answer 500",  # and do nothing
+    "delay",  # until the client's patience may have ended
+    "come late",  # the client is cut off, and what it sent arrives later all the same
+]
 
 
 class SpoilingProxy(ThreadingHTTPServer):
-    """Forwards everything; spoils each call whose path contains ``path``, up to ``times`` times."""
+    """Forwards everything; spoils each call whose path contains ``path``, up to ``times`` times, or one by its number."""
 
     daemon_threads = True
     block_on_close = False
@@ -23,7 +32,10 @@ class SpoilingProxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = urlsplit(upstream).netloc
         self.path, self.spoil, self.times = "", "double", 0
+        self.number = -1
         self.seen: list[str] = []
+        self.late: list[threading.Thread] = []
+        self.late_s = 3.0
 
     @property
     def url(self) -> str:
@@ -32,6 +44,15 @@ class SpoilingProxy(ThreadingHTTPServer):
     def spoil_next(self, path: str, how: Spoil, times: int = 1) -> None:
         """Spoil the next ``times`` calls to addresses that contain ``path``."""
         self.path, self.spoil, self.times = path, how, times
+
+    def spoil_call(self, number: int, how: Spoil) -> None:
+        """Spoil the call that comes as this one from now on, 0 = the next."""
+        self.number, self.spoil = len(self.seen) + number, how
+
+    def await_late(self) -> None:
+        """Wait until what comes late has arrived."""
+        for thread in self.late:
+            thread.join()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is part of the game."""
@@ -48,16 +69,32 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.times and self.server.path in self.path:
             self.server.times -= 1
             how = self.server.spoil
-        if how == "lose the request":
+        if self.server.number == len(self.server.seen) - 1:
+            how = self.server.spoil
+        if how == "come late":
+            self.server.late.append(threading.Thread(target=self._arrive_late, args=(body,)))
+            self.server.late[-1].start()
+        if how in ("lose the request", "come late"):
             self.close_connection = True
             return
+        if how == "answer 500":
+            self._answer(500, [], b"Internal error")
+            return
+        if how == "delay":
+            time.sleep(self.server.late_s)
         answer = self._upstream(body)
         if how == "double":
             answer = self._upstream(body)
         if how == "lose the answer":
             self.close_connection = True
             return
-        status, headers, content = (502, [], b"Bad gateway") if how == "answer 502" else answer
+        self._answer(*((502, [], b"Bad gateway") if how == "answer 502" else answer))
+
+    def _arrive_late(self, body: bytes) -> None:
+        time.sleep(self.server.late_s)
+        self._upstream(body)
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         self.send_response(status)
         for name, value in headers:
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):

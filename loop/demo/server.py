@@ -209,6 +209,7 @@ class ThrowawayServer:
             shutil.copytree(source / "data", home, dirs_exist_ok=True)
             venv = _home(self._cache, self._python)
             self._process, self.url = _launch(venv, home, login, extra, START_LIMIT_S)
+            self._login, self._extra = login, extra
         except BaseException:
             shutil.rmtree(home, ignore_errors=True)
             raise
@@ -216,6 +217,24 @@ class ThrowawayServer:
         self.api_key, self.username, self.password = login.api_key, login.username, login.password
         self.pid, self.log = self._process.pid, home / _LOG
         return self
+
+    def restart(self, away_s: float = 0.0) -> None:
+        """Kill the server and start it again after a while, on the same data and at the same address.
+
+        Raises:
+            Unavailable: It does not come back.
+        """
+        if self._process is None:
+            raise Unavailable("the server was not started, or is stopped: start it first")
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(STOP_LIMIT_S)
+        time.sleep(away_s)
+        home, port = self.log.parent, int(self.url.rpartition(":")[2])
+        self._process = _spawn(_home(self._cache, self._python), home, port, self._extra)
+        self.pid = self._process.pid
+        if not _wait(self._process, self.log, port, self._login, START_LIMIT_S):
+            raise Unavailable(f"port {port} was taken while Label Studio was away; start another server")
 
     def stop(self) -> None:
         """End the server's whole process group and remove its data. Stopping twice is no error."""

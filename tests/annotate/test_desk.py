@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from studio_proxy import Spoil, spoiling_proxy
 
+from annotate import matching
 from annotate.consensus import agree
 from annotate.errors import BadInterface, PushUnconfirmed, StudioUnavailable
 from annotate.interface import parse_interface
 from annotate.matching import ensure_tasks
-from annotate.payloads import write_prediction, write_results
+from annotate.payloads import write_prediction, write_results, write_task
 from annotate.records import Pull, Suggestion
 from annotate.studio import Studio
 
@@ -75,9 +76,11 @@ def test_pulling_twice_changes_nothing(place: Workplace) -> None:
         place.label(task_id, YES_NO)
     first = place.desk.pull(None)
     assert len(first.tasks) == 12  # three pages of five
-    again = place.desk.pull(first.watermark)
+    assert first.watermark is not None
+    again = place.desk.pull(first.watermark - timedelta(minutes=5))
     assert {t.task_id: t for t in again.tasks} == {t.task_id: t for t in first.tasks}
-    assert again.watermark == first.watermark
+    assert again.watermark is not None
+    assert again.watermark <= first.watermark  # the latest change that the first page shows
 
 
 def test_the_watermark_is_what_was_there_before_the_tasks_were_read(place: Workplace) -> None:
@@ -185,6 +188,18 @@ def test_a_deleted_task_is_left_out_with_a_warning(place: Workplace) -> None:
     receipt = place.desk.push("loop-r1", batch(list(place.tasks[:3])))
     assert receipt.queue == (place.tasks[0], place.tasks[2])
     assert "1 of 3 tasks" in receipt.warnings[0]
+    assert receipt.gone == (place.tasks[1],)
+
+
+def test_an_order_that_somebody_changed_is_put_back_with_a_warning(place: Workplace) -> None:
+    order = [place.tasks[i] for i in (7, 2, 9)]
+    place.desk.push("loop-r1", batch(order))
+    assert place.desk.keep_serving("loop-r1") == ()
+    place.studio.update_project(place.project_id, sampling="Sequential sampling")
+    (told,) = place.desk.keep_serving("loop-r1")
+    assert "'Sequential sampling'" in told
+    assert place.desk.keep_serving("loop-r1") == ()
+    assert place.work_through(3) == order
 
 
 def test_settings_that_change_the_order_are_told(place: Workplace) -> None:
@@ -278,6 +293,53 @@ def test_missing_tasks_are_imported_once_and_duplicates_are_told(place: Workplac
     doubled = ensure_tasks(place.studio, place.project_id, place.interface, wanted)
     assert doubled.duplicates == {"item10": (place.tasks[10], twin)}
     assert doubled.task_ids == first.task_ids
+
+
+@pytest.mark.parametrize(
+    "how", ["double", "lose the answer", "lose the request", "come late", "answer 502", "answer 500"]
+)
+def test_an_import_that_went_wrong_on_the_way_leaves_each_image_once(
+    place: Workplace, studio_server: ThrowawayServer, monkeypatch: pytest.MonkeyPatch, how: Spoil
+) -> None:
+    monkeypatch.setattr(matching, "SETTLE_S", 4.0)
+    wanted = {f"item{i:02d}": (f"/data/local-files/?d=cxr/{i}.png", {}) for i in range(10, 15)}
+    with spoiling_proxy(studio_server.url) as proxy:
+        studio = Studio(proxy.url, studio_server.api_key)
+        proxy.spoil_next("/import", how)
+        try:
+            tasks = ensure_tasks(studio, place.project_id, place.interface, wanted)
+        except StudioUnavailable:
+            tasks = ensure_tasks(studio, place.project_id, place.interface, wanted, under_way=True)
+        proxy.await_late()
+    there = {int(row["id"]): row["data"]["item"] for row in place.studio.tasks(place.project_id)}
+    assert sorted(there.values()) == [f"item{i:02d}" for i in range(15)]
+    assert {there[task_id]: task_id for task_id in tasks.task_ids.values()} == tasks.task_ids
+    assert tasks.duplicates == {}
+
+
+def test_an_import_that_is_still_under_way_is_waited_for(
+    place: Workplace, studio_server: ThrowawayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop was killed while it waited for the answer, and was started again at once."""
+    monkeypatch.setattr(matching, "SETTLE_S", 4.0)
+    wanted = {f"item{i:02d}": (f"/data/local-files/?d=cxr/{i}.png", {}) for i in range(20, 23)}
+    rows = [write_task(item, *told, place.interface) for item, told in wanted.items()]
+    with spoiling_proxy(studio_server.url) as proxy:
+        proxy.spoil_next("/import", "come late")
+        with pytest.raises(StudioUnavailable):
+            Studio(proxy.url, studio_server.api_key).import_tasks(place.project_id, rows)
+        tasks = ensure_tasks(place.studio, place.project_id, place.interface, wanted, under_way=True)
+        proxy.await_late()
+    assert (tasks.n_new, tasks.duplicates, set(tasks.task_ids)) == (0, {}, set(wanted))
+
+
+def test_a_deleted_task_is_seen_in_the_count_even_if_others_were_imported(place: Workplace) -> None:
+    before = place.desk.roll()
+    assert (before.last_id, before.n_tasks) == (place.tasks[-1], 12)
+    place.studio.delete_task(place.tasks[3])
+    place.studio.import_tasks(place.project_id, [{"data": {"image": "/x.png"}}])
+    assert place.desk.roll().n_tasks == 12
+    assert place.desk.roll(before.last_id) == replace(before, n_tasks=11)
 
 
 def test_tick_boxes_with_nothing_ticked_are_an_accepted_prediction(studio: Studio) -> None:

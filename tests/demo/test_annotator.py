@@ -51,7 +51,9 @@ class Served:
         found = [
             (self.item_of[task.task_id], label)
             for task in (
-                read_task(row, self.interface) for row in self.studio.changed_tasks(self.project_id, long_ago)
+                read_task(row, self.interface)
+                for page in self.studio.changed_tasks(self.project_id, long_ago)
+                for row in page
             )
             for label in task.labels
         ]

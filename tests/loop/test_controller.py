@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from loop_world import FINDINGS, Bench, World
 
-from annotate.records import Pull, Receipt, Suggestion
+from annotate.records import Pull, Receipt, Roll, Suggestion
 from loop.controller import Desk, Loop, ask_first_batch, read_book, rehearse, step
 from loop.errors import BadInput, Unavailable
 from loop.probe import Probe
@@ -431,6 +431,8 @@ def dying(method: Callable[..., Any], before: bool) -> Callable[..., Any]:
 class Dying:
     """A desk whose push dies before or after it reached the annotators."""
 
+    overlap = timedelta(0)
+
     def __init__(self, desk: Desk, before: bool) -> None:
         self._desk, self._before = desk, before
 
@@ -441,6 +443,15 @@ class Dying:
         if not self._before:
             self._desk.push(version, suggestions)
         raise Died
+
+    def existing(self, task_ids: Sequence[int]) -> set[int]:
+        return self._desk.existing(task_ids)
+
+    def roll(self, up_to: int | None = None) -> Roll:
+        return self._desk.roll(up_to)
+
+    def keep_serving(self, version: str) -> tuple[str, ...]:
+        return self._desk.keep_serving(version)
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
@@ -530,6 +541,24 @@ def test_images_whose_tasks_were_deleted_are_not_waited_for(world: World) -> Non
         assert (report.action, report.outstanding) == ("pushed", 0)
         assert not {f"{task_id:032x}" for task_id in asked[40:]} & set(batches(state)[1])
         assert not bench.deleted & set(state.tasks().values())
+
+
+def test_the_labels_of_a_deleted_task_are_withdrawn_and_stay_in_the_history(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        asked = [s.task_id for s in bench.served[0][1]]
+        for task_id in asked[:30]:
+            bench.answer(task_id, world.answers[task_id])
+        step(loop)
+        bench.deleted = set(asked[:3])
+        report = step(loop)
+        assert (report.pulled, report.outstanding) == (3, 20)
+        assert state.labels().keys() == set(asked[3:30])
+        assert not bench.deleted & set(state.tasks().values())
+        assert len(state.label_history()) == 30
+        assert step(loop).pulled == 0
 
 
 def test_picked_labels_alone_never_stop_a_project(world: World) -> None:
