@@ -222,7 +222,8 @@ def _cell(fields: dict[str, Any], column: str, name: str | None) -> str:
 
 def _csv_line(row: Sequence[str]) -> str:
     line = io.StringIO(newline="")
-    csv.writer(line, lineterminator="\n").writerow(row)
+    bare = any("\r" in cell for cell in row)  # which the csv module would leave without quotes
+    csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(row)
     return line.getvalue()
 
 

@@ -160,7 +160,7 @@ def test_the_key_is_in_nothing_that_is_written(
     def crash(self: Studio, *_: object) -> None:
         raise RuntimeError(f"a mistake of ours in {self!r}")
 
-    monkeypatch.setattr(Studio, "newest_change", crash)
+    monkeypatch.setattr(Studio, "project", crash)
     written.run("step")
     assert b"a mistake of ours" in written.told
     assert b"Traceback" in written.told

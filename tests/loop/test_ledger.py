@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from annotate.records import Label, Pull, Receipt, Task
@@ -672,6 +672,7 @@ def test_a_file_of_another_kind_and_a_project_not_started_are_refused(config: Pa
     ),
     kind=st.sampled_from([".csv", ".jsonl"]),
 )
+@example(rows=[{"event": "labelled", "reason": "\r"}], kind=".csv")
 def test_whatever_a_row_holds_comes_back_from_a_file(
     rows: list[dict[str, Any]], kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -473,6 +473,7 @@ class StateContract:
             ("labelled", "random"),
             ("labelled", "outsider"),
             ("withdrawn", "random"),
+            ("withdrawn", "outsider"),  # with its task
             ("gone", None),
             ("read", None),
             ("read", None),
