@@ -1,4 +1,4 @@
-"""`loop watch` at a real Label Studio: cheap while nothing happens, and back after the server was."""
+"""`loop watch` at a real Label Studio: it prints what a look costs the server, and is back after the server was."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ pytestmark = pytest.mark.studio
 BATCH, N_IMAGES = 6, 24
 PATIENCE_S = 120.0
 N_LOOKS = 10
-CHEAP_CPU_S = 0.2  # of the server, a look at nothing new
 
 
 def processor_s(group: int) -> float:
@@ -51,9 +50,7 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def test_a_watch_is_cheap_and_survives_a_restart_of_the_server(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_watch_survives_a_restart_of_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_pictures(tmp_path / "files" / "images", N_IMAGES)
     names = np.array(sorted(path.name for path in (tmp_path / "files" / "images").iterdir()))
     feat = np.random.default_rng(0).normal(size=(N_IMAGES, 8)).astype(np.float32)
@@ -77,7 +74,6 @@ def test_a_watch_is_cheap_and_survives_a_restart_of_the_server(
                 assert step(loop).action == "waiting"
             look_s = (processor_s(server.pid) - began) / N_LOOKS
         print(f"\n{look_s:.2f} processor seconds of the server a look")
-        assert look_s < CHEAP_CPU_S
 
         def keep_watch() -> None:
             with opened(settings, server.api_key) as loop:
@@ -88,8 +84,8 @@ def test_a_watch_is_cheap_and_survives_a_restart_of_the_server(
         try:
             until(lambda: bool(told))
             assert (told[0].action, told[0].outstanding) == ("waiting", BATCH)
-            server.restart(away_s=3.0)
-            assert "cannot be reached" in caplog.text
+            server.restart(away_s=12.0)  # the client itself tries again for some seconds
+            until(lambda: "cannot be reached" in caplog.text)
             assert "Trying again in 1 s" in caplog.text
             studio = Studio(server.url, server.api_key)
             interface = parse_interface(studio.project(project_id).xml)
