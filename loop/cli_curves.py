@@ -232,8 +232,8 @@ def fit(states: tuple[str, ...], out: Path, force: bool, quiet: bool, as_json: b
     from loop.errors import BadInput
     from loop.finished import learn_prior, tell_prior
     from loop.priorfile import write_prior
+    from loop.progress import utc_now
     from loop.show_curves import show_prior
-    from loop.start import utc_now
 
     if out.exists() and not force:
         raise BadInput(f"{out} exists. Choose another name with --out, or replace it with --force.")

@@ -16,8 +16,8 @@ from loop.encoders.encode import encode_items
 from loop.errors import BadInput
 from loop.features import FeatureStore
 from loop.items import Item
+from loop.progress import utc_now
 from loop.settings import load_settings
-from loop.start import utc_now
 from loop.state import State
 from loop.stores import list_stores, open_store
 

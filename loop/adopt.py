@@ -1,0 +1,143 @@
+"""The Label Studio project of ours: made, or one that existed adopted, with a task for each image."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from annotate.interface import Interface, make_interface, parse_interface
+from annotate.matching import ensure_tasks, match_existing
+from annotate.studio import Studio
+from loop.errors import BadInput
+from loop.items import Item
+from loop.progress import Shows, utc_now
+from loop.serving import address_images
+from loop.settings import Settings
+from loop.state import State
+
+CHUNK = 5_000  # images uploaded and imported before the state notes their tasks
+
+
+def enter_project(settings: Settings, state: State, studio: Studio) -> tuple[Interface, int]:
+    """Create the Label Studio project, or enter the one that exists; its interface must decide our findings."""
+    known = state.fact("project")
+    if known is not None:
+        return _enter_again(settings, state, studio, known)
+    if settings.label_studio.project_id is None:
+        project_id = _create(settings, state, studio)
+    else:
+        project_id = settings.label_studio.project_id
+    # Label Studio's own copy is what counts: it may write the XML anew.
+    project = studio.project(project_id)
+    if project.model_version.startswith("loop-") and not project.model_version.startswith(
+        f"loop-{settings.project.name}-"
+    ):
+        raise BadInput(
+            f"Label Studio project {project_id} is served by another loop ({project.model_version}). Two loops would "
+            "overwrite each other's queue: give this one a project of its own."
+        )
+    interface = parse_interface(project.xml)
+    check_findings(settings, project_id, interface)
+    if project.show_suggestions != settings.label_studio.show_suggestions:
+        studio.update_project(project_id, show_collab_predictions=settings.label_studio.show_suggestions)
+    state.set_fact("project", {"id": project_id, "url": studio.url, "xml": project.xml}, utc_now())
+    return interface, project_id
+
+
+def _enter_again(
+    settings: Settings, state: State, studio: Studio, known: Mapping[str, Any]
+) -> tuple[Interface, int]:
+    """Enter the project that was set up before; on a server that has moved, make sure that it is the same."""
+    project_id = int(known["id"])
+    if settings.label_studio.project_id not in (None, project_id):
+        raise BadInput(
+            f"This project was started with Label Studio project {project_id}, but [label_studio] project_id is "
+            f"{settings.label_studio.project_id}. Give the other one a configuration and a folder of its own."
+        )
+    if studio.url != known["url"]:
+        there = {int(row["id"]): (row.get("data") or {}).get("item") for row in studio.tasks(project_id)}
+        strange = [
+            item for item, task_id in state.tasks().items() if there.get(task_id, "") not in (None, item)
+        ]
+        if strange:
+            raise BadInput(
+                f"{studio.url} is not the server that this project was started on ({known['url']}): {len(strange)} of "
+                "its tasks are missing or belong to other images. Use another folder to start there."
+            )
+        state.set_fact("project", {**known, "url": studio.url}, utc_now())
+    return parse_interface(known["xml"]), project_id
+
+
+def check_findings(settings: Settings, project_id: int, interface: Interface) -> None:
+    """Every finding must be asked; what nobody asks can never be reached."""
+    missing = [finding for finding in settings.project.findings if finding not in interface.findings]
+    if missing:
+        raise BadInput(
+            f"Label Studio project {project_id} does not ask for {', '.join(missing)}; it asks for "
+            f"{', '.join(interface.findings)}. Set [project] findings to what it asks. To ask more, start a new project."
+        )
+
+
+def _create(settings: Settings, state: State, studio: Studio) -> int:
+    """Create the Label Studio project once, even if an earlier start died before it saw the answer."""
+    mark = state.fact("mark")
+    if mark is None:
+        mark = f"annotation-loop {settings.project.name} {uuid.uuid4().hex[:12]}"
+        state.set_fact("mark", mark, utc_now())
+    elif (project_id := studio.find_project(mark)) is not None:
+        return project_id
+    return studio.create_project(
+        settings.label_studio.title or settings.project.name,
+        make_interface(settings.project.findings).xml,
+        description=mark,
+        show_suggestions=settings.label_studio.show_suggestions,
+    )
+
+
+def import_images(
+    settings: Settings,
+    state: State,
+    studio: Studio,
+    project_id: int,
+    interface: Interface,
+    items: Sequence[Item],
+    shows: Shows,
+) -> tuple[int, list[tuple[str, str]]]:
+    """Give every image that may be asked a task; returns how many were new, and the images left unclear."""
+    before = state.tasks()
+    open_ = [item for item in items if item.stream != "spare" and item.item not in before]
+    unclear: Mapping[str, Sequence[int]] = {}
+    if settings.label_studio.project_id is not None and open_:
+        matches = match_existing(studio.tasks(project_id), interface, {i.item: i.path for i in open_})
+        state.add_tasks(matches.task_ids, utc_now())
+        unclear = matches.ambiguous
+        open_ = [i for i in open_ if i.item not in matches.task_ids and i.item not in unclear]
+    n_new = 0
+    for first in range(
+        0, len(open_), CHUNK
+    ):  # what a chunk uploaded and imported survives a kill in the next
+        chunk = open_[first : first + CHUNK]
+        prepared = partial(_shifted, shows, "preparing", first, len(open_))
+        addresses = address_images(settings, studio, project_id, chunk, prepared)
+        under_way = bool(state.fact("importing"))
+        state.set_fact("importing", True, utc_now())
+        wanted: dict[str, tuple[str, dict[str, Any]]] = {
+            item: (address, {}) for item, address in addresses.items()
+        }
+        tasks = ensure_tasks(studio, project_id, interface, wanted, under_way=under_way)
+        state.add_tasks(tasks.task_ids, utc_now())
+        state.set_fact("importing", False, utc_now())
+        n_new += tasks.n_new
+        shows("importing", first + len(chunk), len(open_))
+    paths = {item.item: str(item.path) for item in items}
+    return n_new, [
+        (paths[item], f"could be any of the tasks {', '.join(map(str, ids))}; not asked")
+        for item, ids in unclear.items()
+    ]
+
+
+def _shifted(shows: Shows, what: str, before: int, total: int, done: int, of: int) -> None:
+    """Show the progress of a chunk as progress of the whole."""
+    shows(what, before + done, total)
