@@ -278,3 +278,17 @@ class StopSettings(Section):
     budget: Annotated[int, Field(ge=2)] | None = Field(
         None, description="stop at this many labels at the latest", examples=[2000]
     )
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "project": ProjectSettings,
+    "images": ImageSettings,
+    "label_studio": LabelStudioSettings,
+    "encoder": EncoderSettings,
+    "batch": BatchSettings,
+    "labels": LabelSettings,
+    "prompts": PromptSettings,
+    "probe": ProbeSettings,
+    "forecast": ForecastSettings,
+    "stop": StopSettings,
+}
