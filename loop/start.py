@@ -21,6 +21,7 @@ from loop.controller import Loop, ask_first_batch, project_pool
 from loop.encoders.devices import load_on_devices
 from loop.encoders.encode import compare_to_float
 from loop.encoders.int8 import Nearness
+from loop.encoders.presence import weights_are_here, weights_file
 from loop.encoders.reducing import named, reducing
 from loop.errors import BadInput, Unavailable
 from loop.features import FeatureStore
@@ -85,13 +86,15 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
         BadInput: Images, encoder or settings cannot be used.
         AnnotateError: Label Studio refused or did not answer; run it again.
     """
+    about = settings.encoder
+    load = partial(load_on_devices, about.spec, about.device, about.allow_pickle)
+    to_fetch = weights_file(about.spec) is None and weights_are_here(about.spec) is False
+    loaded = [] if to_fetch else load()  # a wrong encoder is told first; only a long download waits
     studio = Studio(settings.label_studio.url, api_key, ca_file=settings.ca_path)
     studio.about()  # a wrong address or key should be known before an hour of encoding
+    loaded = loaded or load()
     settings.folder.mkdir(parents=True, exist_ok=True)
     with _alone(settings.folder), State.create(settings.state_url) as state:
-        loaded = load_on_devices(
-            settings.encoder.spec, settings.encoder.device, settings.encoder.allow_pickle
-        )
         tower = find_tower(settings, state)
         encoders = reducing(loaded, ReducedImages.inside(settings.folder, settings.images.side))
         items, n_encoded, problems = take_in(settings, state, encoders, shows)

@@ -75,6 +75,28 @@ def test_a_missing_key_says_where_to_get_one(config: Path) -> None:
     assert "LABEL_STUDIO_API_KEY" in result.output
 
 
+@pytest.mark.parametrize(
+    ("spec", "fact"),
+    [
+        ("tim:tf_efficientnet_lite0", "Did you mean timm:tf_efficientnet_lite0?"),
+        ("features:gone.npz", "gone.npz"),
+        ("timm:no_such_model", "no_such_model"),
+    ],
+)
+def test_a_wrong_encoder_is_told_before_the_server_is_looked_for(config: Path, spec: str, fact: str) -> None:
+    result = run("start", "-c", config, "--url", "http://127.0.0.1:9", "--set", f"encoder.spec={spec}")
+    assert result.exit_code == 2, result.output
+    assert fact in result.output
+    assert "127.0.0.1:9" not in result.output
+
+
+def test_a_server_that_is_away_is_told_before_any_image_is_looked_for(config: Path) -> None:
+    result = run("start", "-c", config, "--url", "http://127.0.0.1:9")
+    assert result.exit_code == 1, result.output
+    assert "127.0.0.1:9" in result.output
+    assert not (config.parent / "my-project").exists()
+
+
 def test_a_step_before_the_start_says_so(config: Path) -> None:
     result = run("step", "-c", config, "--url", "http://127.0.0.1:9")
     assert result.exit_code == 2
