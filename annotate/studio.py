@@ -279,6 +279,11 @@ class Studio:
         asked = {"project": project_id, "path": str(folder), "title": title, "regex_filter": ".*"}
         return int(self._create(what, "api/storages/localfiles", asked | {"use_blob_urls": True})["id"])
 
+    def s3_buckets(self, project_id: int) -> set[str]:
+        """The buckets that the project's S3 storages show images from. ``GET /api/storages/s3``."""
+        what = f"listing the S3 storages of project {project_id}"
+        return {storage["bucket"] for storage in self._read(what, "api/storages/s3", {"project": project_id})}
+
     def upload_image(self, project_id: int, image: Path) -> str:
         """Store an image on the server, without a task. ``POST .../import?commit_to_project=false``.
 

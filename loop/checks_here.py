@@ -18,8 +18,9 @@ from loop.encoders.presence import weights_are_here, weights_file
 from loop.encoders.reducing import named
 from loop.errors import LoopError
 from loop.images import BadImage, is_dicom, open_image
-from loop.items import content_id, find_images
-from loop.serving import served_folders, url_of
+from loop.items import Found, content_id, find_images
+from loop.serving import check_delivery as check_delivery_of
+from loop.serving import is_copy, served_folders, url_of
 from loop.settings import Settings
 from loop.stores import list_stores
 
@@ -86,9 +87,16 @@ def check_images(settings: Settings, known: Known | None) -> Check:
         n, paths = _sample_of(settings, known)
     except LoopError as error:
         return Check("images", "error", str(error), "See [images] in the configuration.")
-    bad = [reason for path, item in paths.items() if (reason := _wrong(path, item))]
+    away = [path for path in paths if is_copy(settings, path) and not path.is_file()]
+    if len(away) == len(paths):
+        return Check(
+            "images",
+            "not checked" if known is None else "ok",
+            f"{n:,} images on servers, without a copy here; `loop start` fetches them",
+        )
+    bad = [reason for path, item in paths.items() if path not in away and (reason := _wrong(path, item))]
     if not bad:
-        return Check("images", "ok", f"{n:,} images; {len(paths)} of them opened")
+        return Check("images", "ok", f"{n:,} images; {len(paths) - len(away)} of them opened")
     state: Verdict = "error" if known is not None or len(bad) == len(paths) else "warning"
     return Check(
         "images",
@@ -102,7 +110,9 @@ def check_delivery(settings: Settings, known: Known | None) -> Check:
     """Can the images be given to annotators from where they lie? `loop start` would know only after encoding them."""
     delivery = settings.label_studio.delivery
     try:
-        paths = [path.resolve() for path in _sample_of(settings, known)[1]]
+        if known is None:
+            check_delivery_of(settings, _find(settings))
+        paths = [path.resolve() for path in _sample_of(settings, known)[1] if not is_copy(settings, path)]
         if delivery == "local-files":
             served_folders([path for path in paths if not is_dicom(path)], settings)
         elif delivery == "url":
@@ -113,7 +123,7 @@ def check_delivery(settings: Settings, known: Known | None) -> Check:
     how = {
         "local-files": f"Label Studio reads the images from its disk, below {settings.document_root}",
         "upload": "the images are uploaded to Label Studio",
-        "url": f"annotators' browsers fetch the images from {settings.label_studio.url_prefix}",
+        "url": f"annotators' browsers fetch the images from {settings.label_studio.url_prefix or 'where they lie'}",
     }
     return Check("delivery", "ok", how[delivery])
 
@@ -234,7 +244,7 @@ def _bytes_needed(settings: Settings, known: Known | None) -> int:
     if known is not None and known.encoder is not None:
         return ROW_BYTES * len(known.images)
     try:
-        found = find_images(settings.images_source, settings.images.patient, None)
+        found = _find(settings)
     except LoopError:
         return 0
     spec = settings.encoder.spec.removeprefix("int8:").partition("#")[0]
@@ -245,15 +255,19 @@ def _bytes_needed(settings: Settings, known: Known | None) -> int:
         1, len(_sample(found))
     )
     each = ROW_BYTES + 2 * dim + settings.images.side**2 + a_picture / 2  # 8 bits of 16
-    return int(len(found) * each)
+    return int(len(found) * each) + sum(image.n_bytes for image in found)
 
 
 def _sample_of(settings: Settings, known: Known | None) -> tuple[int, dict[Path, str]]:
     """Number of images, and some of them: path to hash, which is empty where no image is in our care yet."""
     if known is not None and known.images:
         return len(known.images), {item.path: item.item for item in _sample(known.images)}
-    found = find_images(settings.images_source, settings.images.patient, None)
+    found = _find(settings)
     return len(found), {each.path: "" for each in _sample(found)}
+
+
+def _find(settings: Settings) -> list[Found]:
+    return find_images(settings.images_source, settings.images.patient, None, settings.copies_folder)
 
 
 def _paths(found: Sequence[Any]) -> list[Path]:

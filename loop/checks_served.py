@@ -112,7 +112,7 @@ def _serving(settings: Settings) -> str:
             )
         case "upload":
             return "The images are uploaded to Label Studio: see that its data folder was not emptied."
-    return f"Annotators' browsers fetch the images from {settings.label_studio.url_prefix}: see that it serves them."
+    return f"Annotators' browsers fetch the images from {settings.label_studio.url_prefix or 'where they lie'}: see that it serves them."
 
 
 def tried(name: str, check: Callable[[], Check]) -> Iterator[Check]:

@@ -11,8 +11,9 @@ from loop.encoders.embed import here
 from loop.encoders.encode import encode_items
 from loop.errors import BadInput
 from loop.features import FeatureStore
-from loop.items import Item, draw_streams, ensure_patient_key, find_images, hash_images
+from loop.items import Item, draw_streams, ensure_patient_key, fetch_found, find_images, hash_images
 from loop.progress import Shows, utc_now
+from loop.serving import check_delivery
 from loop.settings import Settings
 from loop.state import State
 from loop.stores import ENOUGH, open_store
@@ -22,9 +23,10 @@ def take_in(
     settings: Settings, state: State, encoders: Sequence[Encoder], shows: Shows
 ) -> tuple[list[Item], int, list[tuple[str, str]]]:
     """Find, hash and encode the images, then split what could be encoded into streams, by patient."""
-    found = find_images(
-        settings.images_source, settings.images.patient, ensure_patient_key(settings.folder / "patient.key")
-    )
+    key = ensure_patient_key(settings.folder / "patient.key")
+    named = find_images(settings.images_source, settings.images.patient, key, settings.copies_folder)
+    check_delivery(settings, named)
+    found, not_fetched = fetch_found(named, key, lambda done, total: shows("fetching", done, total))
     hashed = hash_images(found, lambda done, total: shows("hashing", done, total))
     encoder = encoders[0]
     store = open_store(settings.features_folder, encoder)
@@ -36,7 +38,7 @@ def take_in(
         lambda done, total: shows("encoding", done, total),
         here(encoders),
     )
-    problems = [*hashed.problems, *report.problems]
+    problems = [*not_fetched, *hashed.problems, *report.problems]
     _check_share(state.items(), store, encoder.spec)
     state.set_fact(
         "encoder", {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "dim": encoder.dim}, utc_now()
@@ -45,7 +47,7 @@ def take_in(
     usable = [item for item in hashed.items if store.has(item.item) and str(item.path) not in doubtful]
     if not usable:
         raise BadInput(
-            f"None of the {len(found)} images in {settings.images_source} can be used: {problems[:3]}"
+            f"None of the {len(named)} images in {settings.images_source} can be used: {problems[:3]}"
         )
     items = _split(settings, state.items(), usable)
     state.add_items(items)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import hmac
 import os
@@ -15,8 +14,11 @@ from typing import Literal
 
 import numpy as np
 
+from loop.addresses import Address, is_address, join
 from loop.errors import BadInput
+from loop.fetch import Wanted, fetch_file, fetch_images, list_images, read_wanted
 from loop.images import SUFFIXES, BadImage, Readable, is_dicom, read_patient_id
+from loop.manifest import read_rows
 
 Stream = Literal["random", "active", "spare"]
 
@@ -30,12 +32,16 @@ class Found:
         patient: Whose it is; None = not known.
         metadata: Further columns of the manifest.
         name: As the manifest says it, or the path relative to the folder.
+        wanted: Of an image on a server, from where its copy comes; None = it was found on disk.
+        n_bytes: Its size, where a listing told it; else 0.
     """
 
     path: Path
     patient: str | None
     metadata: Mapping[str, str]
     name: str = ""
+    wanted: Wanted | None = None
+    n_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +73,33 @@ class Hashed:
     problems: tuple[tuple[str, str], ...]
 
 
-def find_images(source: Path, patient: str = "", key: bytes | None = b"annotation-loop") -> list[Found]:
-    """Find the images of a folder tree or of a CSV manifest.
+def find_images(
+    source: Path | Address,
+    patient: str = "",
+    key: bytes | None = b"annotation-loop",
+    copies: Path | None = None,
+) -> list[Found]:
+    """Find the images of a folder tree or of a CSV manifest, on disk or on a server. Images on servers are not fetched yet.
 
     Args:
-        source: A folder, or a CSV with the column ``file`` (relative to the CSV), optionally ``patient``, and any
-            metadata columns.
+        source: A folder, or a CSV with the column ``file`` (relative to the CSV, or an address), optionally ``patient``, and
+            any metadata columns.
         patient: For a folder: a regular expression on the relative path whose one group is the patient. Where it
             says nothing, a DICOM file's PatientID does.
         key: Key of the hash that stands for a DICOM PatientID. The default is no secret, so whoever knows it can
             try every number: give each project its own, `ensure_patient_key`. None = PatientID is not read.
+        copies: Folder for copies of images on servers; None = there may be none.
 
     Raises:
         BadInput: No such source, no image in it, or a manifest that cannot be used.
+        Unavailable: A server does not answer.
     """
-    if source.is_dir():
+    if isinstance(source, Address):
+        found = _on_server(source, patient, copies)
+    elif source.is_dir():
         found = _walk(source, patient, key)
     elif source.is_file():
-        found = _read_manifest(source, key)
+        found = _read_manifest(source, source, key, copies)
     else:
         raise BadInput(
             f"There is no {source}. Set [images] source to the images' folder or to a CSV manifest."
@@ -92,6 +107,25 @@ def find_images(source: Path, patient: str = "", key: bytes | None = b"annotatio
     if not found:
         raise BadInput(f"{source} holds no image (PNG, JPEG or DICOM).")
     return found
+
+
+def fetch_found(
+    found: Sequence[Found], key: bytes | None, told: Callable[[int, int], None]
+) -> tuple[list[Found], tuple[tuple[str, str], ...]]:
+    """Fetch the images that lie on servers, once; see `fetch_images`.
+
+    Returns:
+        What is on disk now, with the patients that DICOM files name, and address and reason of what is not.
+    """
+    wanted = [image.wanted for image in found if image.wanted is not None]
+    problems = fetch_images(wanted, told, sum(image.n_bytes for image in found))
+    here = [image for image in found if image.wanted is None or image.path.is_file()]
+    return [
+        replace(image, patient=_dicom_patient(image.path, key))
+        if image.wanted and image.patient is None
+        else image
+        for image in here
+    ], tuple(problems)
 
 
 def ensure_patient_key(path: Path) -> bytes:
@@ -214,55 +248,55 @@ def _dicom_patient(path: Path, key: bytes | None) -> str | None:
     return hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:32] if name else None
 
 
-def _read_manifest(source: Path, key: bytes | None) -> list[Found]:
-    found: list[Found] = []
-    line_of: dict[Path, int] = {}
-    for line, row in _rows(source):
-        name = row.pop("file").strip()
-        path = source.parent / name
-        if not name or not path.is_file():
-            raise BadInput(
-                f"{source}, line {line}: there is no file {path if name else '(empty)'}. "
-                "Paths are absolute or relative to the manifest."
-            )
-        if path in line_of:
-            raise BadInput(
-                f"{source}, line {line}: {name} stands in line {line_of[path]} too; keep one row an image."
-            )
-        line_of[path] = line
-        patient = row.pop("patient", "").strip()
-        found.append(Found(path, patient or _dicom_patient(path, key), row, name))
+def _on_server(source: Address, pattern: str, copies: Path | None) -> list[Found]:
+    """A manifest on a server, or the folder of an object store."""
+    if copies is None:
+        raise BadInput(f"{source} is on a server; here images must be on disk.")
+    if source.shown.lower().endswith(".csv"):
+        fetch_file(source, copies / source.copy)
+        return _read_manifest(copies / source.copy, source, None, copies)
+    found = []
+    for address, n_bytes in list_images(source).items():
+        wanted = read_wanted(address, copies)
+        name = address.removeprefix(f"{source.full.rstrip('/')}/")
+        match = re.search(pattern, name) if pattern else None
+        patient = match[1] if match and match[1] else None
+        found.append(Found(wanted.path, patient, {"file": wanted.address.shown}, name, wanted, n_bytes))
     return found
 
 
-def _rows(source: Path) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a manifest, by column, each with its line."""
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, strict=True)
-            columns = [_column(name) for name in next(lines, [])]
-            rows = [(lines.line_num, row) for row in lines if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        if source.suffix.lower() == ".csv":
-            raise BadInput(f"{source} cannot be read as CSV in UTF-8: {error}") from None
-        raise BadInput(
-            f"{source} is neither a folder of images nor a manifest, a CSV file with the column `file`. Name the folder of "
-            "an image, not the image."
-        ) from None
-    if "file" not in columns:
-        raise BadInput(f"{source} has no column `file`; it has {', '.join(columns) or 'none'}.")
-    doubled = sorted({name for name in columns if columns.count(name) > 1})
-    if doubled:
-        raise BadInput(f"{source} has the column `{doubled[0]}` twice.")
-    for line, row in rows:
-        if len(row) != len(columns):
+def _read_manifest(file: Path, source: Path | Address, key: bytes | None, copies: Path | None) -> list[Found]:
+    """The images that a manifest names; ``source`` is where it comes from."""
+    found: list[Found] = []
+    line_of: dict[Path, int] = {}
+    for line, row in read_rows(file):
+        named = row.pop("file").strip()
+        try:
+            image = _named(named, row, file, source, key, copies)
+        except BadInput as error:
+            raise BadInput(f"{source}, line {line}: {error}") from None
+        if image.path in line_of:
             raise BadInput(
-                f"{source}, line {line}: {len(row)} fields, but {len(columns)} columns. Quote fields that hold a comma."
+                f"{source}, line {line}: {image.name} stands in line {line_of[image.path]} too; keep one row an image."
             )
-    return [(line, dict(zip(columns, row, strict=True))) for line, row in rows]
+        line_of[image.path] = line
+        found.append(image)
+    return found
 
 
-def _column(name: str) -> str:
-    """A column's name; `file` and `patient` are known in any case, lest a patient be overlooked."""
-    plain = name.strip()
-    return plain.lower() if plain.lower() in ("file", "patient") else plain
+def _named(
+    name: str, row: dict[str, str], file: Path, source: Path | Address, key: bytes | None, copies: Path | None
+) -> Found:
+    """The image of a row: on a server, or a file beside the manifest."""
+    patient = row.pop("patient", "").strip() or None
+    if name and (isinstance(source, Address) or is_address(name)):
+        if copies is None:
+            raise BadInput(f"{name.partition('?')[0]} is on a server; here images must be on disk.")
+        wanted = read_wanted(join(source, name) if isinstance(source, Address) else name, copies)
+        return Found(wanted.path, patient, row | {"file": wanted.address.shown}, wanted.address.shown, wanted)
+    path = file.parent / name
+    if not name or not path.is_file():
+        raise BadInput(
+            f"there is no file {path if name else '(empty)'}. Paths are absolute or relative to the manifest."
+        )
+    return Found(path, patient or _dicom_patient(path, key), row, name)

@@ -60,7 +60,7 @@ class ImageSettings(Section):
 
     source: str = Field(
         "images",
-        description="a folder of images, or a CSV manifest with the column `file` and optionally `patient` and any metadata; relative to this file",
+        description="a folder of images, or a CSV manifest with the column `file` (paths or addresses) and optionally `patient` and any metadata; relative to this file, or an address such as s3://BUCKET/FOLDER",
     )
     side: int = Field(
         0,
@@ -109,7 +109,8 @@ class LabelStudioSettings(Section):
         description="for local-files: the server's LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, a folder above the images; default: the folder above them",
     )
     url_prefix: str = Field(
-        "", description="for url: the address under which the images folder can be fetched"
+        "",
+        description="for url: the address under which the images folder can be fetched; default: the addresses that images on a server have",
     )
     show_suggestions: bool = Field(
         False,
@@ -134,14 +135,6 @@ class LabelStudioSettings(Section):
         if title and len(title) < 3:
             raise ValueError("have 3 to 50 characters")
         return title
-
-    @model_validator(mode="after")
-    def _prefixed(self) -> LabelStudioSettings:
-        if self.delivery == "url" and not self.url_prefix:
-            raise ValueError(
-                '[label_studio] delivery = "url" needs url_prefix, the address under which the images folder can be fetched.'
-            )
-        return self
 
 
 class EncoderSettings(Section):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from annotate.payloads import local_file_address
 from annotate.studio import Studio
+from loop.addresses import HTTP
 from loop.errors import BadInput
 from loop.images import is_dicom, render_png
-from loop.items import Item
+from loop.items import Found, Item
 from loop.settings import Settings
 
 
@@ -41,8 +42,11 @@ def address_images(
     addresses: dict[str, str] = {}
     folders: list[Path] = []
     if delivery == "url":
-        addresses = {item: url_of(settings, path) for item, path in shown.items()}
+        addresses = {item.item: address_of(settings, item, shown[item.item]) for item in items}
+        _check_buckets(studio, project_id, addresses.values())
     elif delivery != "upload":
+        if fetched := [item for item in items if is_copy(settings, item.path)]:
+            raise BadInput(_not_on_its_disk(len(fetched)))
         folders = served_folders(shown.values(), settings)
         addresses = {
             item: local_file_address(path.relative_to(root).as_posix()) for item, path in shown.items()
@@ -70,6 +74,81 @@ def _uploaded(
         addresses[item] = studio.upload_image(project_id, path)
         told(done, len(shown))
     return addresses
+
+
+def check_delivery(settings: Settings, found: Sequence[Found]) -> None:
+    """Refuse what could not be shown to annotators, before any image is fetched.
+
+    Raises:
+        BadInput: Label Studio reads its disk, and images lie on servers; or they can be fetched with a signature only.
+    """
+    remote = [image.wanted.address for image in found if image.wanted is not None]
+    served = settings.label_studio
+    if remote and served.delivery == "local-files" and served.project_id is None:
+        raise BadInput(_not_on_its_disk(len(remote)))
+    signed = [address for address in remote if not address.whole]
+    if signed and served.delivery == "url" and not served.url_prefix:
+        raise BadInput(
+            f"{len(signed):,} addresses have a query, e.g. that of {signed[0]}: a signature would be shown to annotators, and "
+            'expires. Set [label_studio] delivery = "upload", or url_prefix to where browsers can fetch the images.'
+        )
+
+
+def is_copy(settings: Settings, path: Path) -> bool:
+    """Whether a file is our copy of an image on a server."""
+    return path.is_relative_to(settings.copies_folder)
+
+
+def _not_on_its_disk(n: int) -> str:
+    return (
+        f"{n:,} images lie on servers, not on Label Studio's disk. Set [label_studio] delivery = \"url\", if annotators' "
+        'browsers may fetch them from there, or "upload", and a copy of each is sent to Label Studio.'
+    )
+
+
+def address_of(settings: Settings, item: Item, shown: Path) -> str:
+    """Where a browser fetches an image: below `url_prefix`, or where it lies on its server.
+
+    Raises:
+        BadInput: It has no such address.
+    """
+    if settings.label_studio.url_prefix:
+        return url_of(settings, shown)
+    if not is_copy(settings, item.path):
+        raise BadInput(
+            f'{item.path} lies on disk, so [label_studio] delivery = "url" needs url_prefix, the address under which the '
+            "images folder can be fetched."
+        )
+    address = item.metadata["file"]
+    if shown != item.path.resolve():
+        raise BadInput(
+            f'{address} is a DICOM file, which browsers do not show. Set [label_studio] delivery = "upload": it is rendered '
+            "as PNG and sent to Label Studio."
+        )
+    scheme, _, rest = address.partition("://")
+    if scheme not in HTTP:
+        return address
+    server, slash, path = rest.partition("/")
+    return f"{scheme}://{server}{slash}{quote(path, safe='/%:@!$&*+,;=~()')}"
+
+
+def _check_buckets(studio: Studio, project_id: int, addresses: Iterable[str]) -> None:
+    """Label Studio signs s3:// addresses for browsers, if the project has a storage of their bucket."""
+    stores = {address.partition("://")[0] for address in addresses} - set(HTTP)
+    if strange := stores - {"s3"}:
+        raise BadInput(
+            f'Label Studio shows no {strange.pop()}:// addresses that come from us. Set [label_studio] delivery = "upload", or '
+            "url_prefix to where browsers can fetch the images."
+        )
+    if "s3" not in stores:
+        return
+    wanted = {urlsplit(address).netloc for address in addresses if address.startswith("s3://")}
+    if lacking := sorted(wanted - studio.s3_buckets(project_id)):
+        raise BadInput(
+            f"Label Studio project {project_id} has no S3 storage of the bucket {lacking[0]}, so it cannot show s3:// addresses. Add "
+            "it to the project (Settings, Cloud Storage, Add Source Storage, AWS S3; no sync) and run `loop start` again, or set "
+            '[label_studio] delivery = "upload".'
+        )
 
 
 def url_of(settings: Settings, path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from loop.addresses import Address, is_address, read_address
 from loop.errors import BadInput
 from loop.paths import expand_home
 from loop.sections import (
@@ -73,6 +74,20 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _images_have_addresses(self) -> Settings:
+        source = self.images.source
+        if (
+            self.label_studio.delivery == "url"
+            and not self.label_studio.url_prefix
+            and not is_address(source)
+            and not source.lower().endswith(".csv")
+        ):
+            raise ValueError(
+                '[label_studio] delivery = "url" needs url_prefix, the address under which the images folder can be fetched.'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _nothing_below_guessing_is_certified(self) -> Settings:
         lowest = min(self.target_of(name) for name in self.project.findings)
         if lowest - self.stop.tolerance < 0.5 - 1e-9:
@@ -104,15 +119,22 @@ class Settings(Section):
         return self.folder / "features"
 
     @property
-    def images_source(self) -> Path:
-        """The images' folder or manifest."""
-        return self._path(self.images.source)
+    def images_source(self) -> Path | Address:
+        """The images' folder or manifest, on disk or on a server."""
+        source = self.images.source
+        return read_address(source) if is_address(source) else self._path(source)
+
+    @property
+    def copies_folder(self) -> Path:
+        """Where copies of images on servers lie, by server and path."""
+        return self.folder / "fetched"
 
     @property
     def images_folder(self) -> Path:
         """The folder that holds the images."""
         source = self.images_source
-        return source.parent if source.suffix.lower() == ".csv" else source
+        path = self.copies_folder / source.copy if isinstance(source, Address) else source
+        return path.parent if path.suffix.lower() == ".csv" else path
 
     @property
     def document_root(self) -> Path:

@@ -59,6 +59,12 @@ def _refuse_secret(name: str, key: str, value: Any) -> None:
             "shared. Take it out; for PostgreSQL export PGPASSWORD=... or use ~/.pgpass."
         )
 
+    if isinstance(value, str) and key == "source" and re.match(r"https?://[^?]*\?", value):
+        raise BadInput(
+            f"{name}: {key}: the address has a query, which may be a signature and does not belong into a file that is copied "
+            "and shared. Fetch the manifest yourself and name the file."
+        )
+
 
 def _nearest_section(section: str) -> str:
     if held := _sections_with(section):
