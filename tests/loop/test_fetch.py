@@ -140,7 +140,7 @@ def test_signatures_are_used_and_shown_and_stored_nowhere(tmp_path: Path, server
     assert [image.path for image in fetch(again, tmp_path / "copies")[0]] == [image.path for image in found]
     assert set(server.asked.values()) == {1}  # signed anew they are the same images
     expired = manifest(tmp_path, listed(server, "?X-Amz-Expires=60&X-Amz-Signature=first"))
-    with pytest.raises(BadInput, match="signature has expired.*write the manifest anew") as refused:
+    with pytest.raises(BadInput, match=r"signature has expired.*write the manifest anew") as refused:
         fetch(expired, tmp_path / "others")
     assert "Amz" not in str(refused.value)
 
@@ -150,7 +150,7 @@ def test_a_query_that_is_no_signature_tells_images_apart(tmp_path: Path, server:
     rows = [f"{server.url}/wado?objectUID=1.{i},p{i}" for i in range(3)]
     found, _ = fetch(manifest(tmp_path, rows), tmp_path / "copies")
     assert len({image.path for image in found}) == 3
-    with pytest.raises(BadInput, match="line 3: .* stands in line 2 too"):
+    with pytest.raises(BadInput, match=r"line 3: .* stands in line 2 too"):
         find_images(manifest(tmp_path, [rows[0], rows[0]]), "", KEY, tmp_path / "copies")
 
 
@@ -241,7 +241,7 @@ def test_a_store_that_holds_nothing_or_is_not_known_is_refused(tmp_path: Path, s
 
 def test_a_password_in_an_address_is_refused_and_not_repeated(tmp_path: Path) -> None:
     for address in ("https://ann:s3cr3t@host/a.png", "s3://AKIA:s3cr3t@bucket/a.png"):
-        with pytest.raises(BadInput, match="does not belong into a file.*export") as refused:
+        with pytest.raises(BadInput, match=r"does not belong into a file.*export") as refused:
             find_images(manifest(tmp_path, [f"{address},x"]), "", KEY, tmp_path / "copies")
         assert "s3cr3t" not in str(refused.value)
         assert "line 2" in str(refused.value)
