@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -115,8 +116,12 @@ def path_in_address(address: str) -> PurePosixPath:
     PurePosixPath('a_b.png')
     >>> path_in_address("s3://bucket/chest/1.png?versionId=4")
     PurePosixPath('chest/1.png')
+    >>> path_in_address("/tasks/7/resolve/?fileuri=czM6Ly9idWNrZXQvY2hlc3QvMS5wbmc=")  # as a task in a cloud storage is listed
+    PurePosixPath('chest/1.png')
     """
     parts = urlsplit(address)
+    if parts.path.rstrip("/").endswith("/resolve") and (stored := parse_qs(parts.query).get("fileuri")):
+        return path_in_address(b64decode(stored[0] + "==").decode(errors="replace"))
     if local := parse_qs(parts.query).get("d"):
         return PurePosixPath(local[0])
     path = PurePosixPath(unquote(parts.path).lstrip("/"))

@@ -17,8 +17,9 @@ from loop.encoders.catalogue import list_encoders
 from loop.encoders.presence import weights_are_here, weights_file
 from loop.encoders.reducing import named
 from loop.errors import LoopError
+from loop.find import Found, find_images
 from loop.images import BadImage, is_dicom, open_image
-from loop.items import Found, content_id, find_images
+from loop.items import content_id
 from loop.serving import check_delivery as check_delivery_of
 from loop.serving import is_copy, served_folders, url_of
 from loop.settings import Settings

@@ -1,37 +1,31 @@
-"""Images on servers: listed, and fetched once. Only read; the one place that speaks to where images lie."""
+"""Images on servers are fetched once, many at a time; from web servers here, from object stores by `object_store`."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import httpx
 
-from loop.addresses import HTTP, Address, ask_for_key, read_address
+from loop.addresses import HTTP, Address, read_address
 from loop.commits import whole
-from loop.errors import BadInput, Unavailable
-from loop.images import SUFFIXES, says_dicom
+from loop.errors import BadInput, LoopError, Unavailable
+from loop.images import says_dicom
+from loop.object_store import Missing, check_size, refused, save_object
 
 KEY = "LOOP_IMAGES_AUTHORIZATION"
-MOST_BYTES = 2**30  # of one image; beyond it is something else
 TIMEOUT_S = 60.0  # without a byte
 PAUSES_S = (1.0, 5.0)  # before a request is tried again
 N_AT_ONCE = 8
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 CHUNK = 1 << 20
 STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-
-
-class Missing(OSError):
-    """What an address names is not there, or is no image; the others can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,38 +45,6 @@ def read_wanted(text: str, copies: Path) -> Wanted:
     """What a row of a manifest or a listing names; see `read_address`."""
     address = read_address(text)
     return Wanted(address, copies / address.copy)
-
-
-def list_images(folder: Address) -> dict[str, int]:
-    """List the images below a folder of an object store: full address to size in bytes.
-
-    Objects whose names could be a DICOM UID are listed too; fetching tells whether they are images.
-
-    Raises:
-        BadInput: A web server, which has no listing; no such store, bucket or folder; a refused key.
-        Unavailable: The store does not answer.
-    """
-    if folder.scheme in HTTP:
-        raise BadInput(
-            f"{folder} is on a web server, and those have no listing of their files that can be relied on. Give [images] "
-            "source a CSV manifest with the addresses in the column `file`."
-        )
-    store, path = _store(folder)
-    try:
-        with _Translating(folder):
-            found: Mapping[str, Mapping[str, Any]] = store.find(path, detail=True)
-    except Missing:
-        found = {}
-    listed = {
-        f"{folder.scheme}://{name.lstrip('/')}": int(about.get("size") or 0)
-        for name, about in sorted(found.items())
-        if about.get("type") != "directory" and _may_be_image(name.removeprefix(path))
-    }
-    if not listed:
-        raise BadInput(
-            f"{folder} holds no image (PNG, JPEG or DICOM). Is it spelt right, and may the key list it?"
-        )
-    return listed
 
 
 def fetch_file(address: Address, out: Path) -> None:
@@ -124,7 +86,11 @@ def fetch_images(
     problems, done, stop = [], len(wanted) - len(todo), threading.Event()
 
     def fetch(each: Wanted) -> str | None:
-        return None if stop.is_set() else _fetch(reader, each)
+        try:
+            return None if stop.is_set() else _fetch(reader, each)
+        except LoopError:  # refused or away: what waits is not begun
+            stop.set()
+            raise
 
     with _Reader([each.address for each in todo]) as reader, ThreadPoolExecutor(N_AT_ONCE, "fetch") as pool:
         try:
@@ -134,7 +100,7 @@ def fetch_images(
                 done += 1
                 if told is not None:
                     told(done, len(wanted))
-        finally:  # refused or stopped in the middle: what waits is not begun
+        finally:
             stop.set()
     return problems
 
@@ -143,7 +109,7 @@ def _fetch(reader: _Reader, each: Wanted) -> str | None:
     """Why there is no copy; None if there is one now."""
     try:
         each.path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(each.path, synced=False) as draft:
+        with whole(each.path) as draft:
             reader.save(each.address, draft)
             with draft.open("rb") as file:
                 if not says_dicom(file) and not file.read(8).startswith(STARTS):
@@ -165,6 +131,8 @@ class _Reader:
     def __init__(self, addresses: Sequence[Address]) -> None:
         hosts = sorted({each.host for each in addresses if each.scheme in HTTP})
         key = os.environ.get(KEY, "").strip()
+        if not key.isascii() or not key.isprintable():
+            raise BadInput(f"{KEY} holds characters that no key has. Copy it again.")
         if key and len(hosts) > 1:
             raise BadInput(
                 f"{KEY} is set, and the images lie on {len(hosts)} servers ({', '.join(hosts[:3])}): each would be shown the "
@@ -192,10 +160,7 @@ class _Reader:
             Unavailable: No answer.
         """
         if address.scheme not in HTTP:
-            store, path = _store(address)
-            with _Translating(address):
-                _check_size(int(store.size(path) or 0))
-                store.get_file(path, str(draft))
+            save_object(address, draft)
             return
         for pause_s in (*PAUSES_S, None):
             try:
@@ -216,91 +181,21 @@ class _Reader:
             if answer.status_code in BUSY:
                 raise _Busy(f"HTTP {answer.status_code}")
             if answer.status_code in (401, 403, 407):
-                raise _refused(address, f"HTTP {answer.status_code}")
+                signed = answer.status_code == 403 and not address.whole
+                raise refused(address, f"HTTP {answer.status_code}", signed=signed)
             if answer.status_code != 200:
                 raise Missing(f"is not there (HTTP {answer.status_code})")
-            _check_size(int(answer.headers.get("content-length") or 0))
+            check_size(int(answer.headers.get("content-length") or 0))
             n = 0
             with draft.open("wb") as file:
                 for chunk in answer.iter_bytes(CHUNK):
                     n += len(chunk)
-                    _check_size(n)
+                    check_size(n)
                     file.write(chunk)
 
 
 class _Busy(Exception):
     """The server asks to come back."""
-
-
-class _Translating:
-    """Errors of an object store in our own words: those of fsspec, and of the library behind S3."""
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is None or isinstance(error, Missing):
-            return
-        s3: Any = sys.modules.get("botocore.exceptions")
-        if isinstance(error, FileNotFoundError):
-            raise Missing("is not there") from None
-        if isinstance(error, PermissionError):
-            raise _refused(self._address, "the store refuses it") from None
-        if s3 and isinstance(error, (s3.NoCredentialsError, s3.PartialCredentialsError, s3.ProfileNotFound)):
-            raise _refused(self._address, "no key is given") from None
-        if isinstance(error, OSError) or (s3 and isinstance(error, s3.BotoCoreError)):
-            elsewhere = (
-                " For a store that is not Amazon's export AWS_ENDPOINT_URL_S3=..."
-                if self._address.scheme == "s3" and not os.environ.get("AWS_ENDPOINT_URL_S3")
-                else ""
-            )
-            raise Unavailable(
-                f"{self._address} could not be fetched ({type(error).__name__}). What was fetched stays: run it again.{elsewhere}"
-            ) from None
-
-
-def _refused(address: Address, fact: str) -> BadInput:
-    if not address.whole:
-        remedy = "its signature has expired, or is not for it: write the manifest anew with fresh ones"
-    else:
-        remedy = ask_for_key(address.scheme)
-    return BadInput(
-        f"{address} may not be read ({fact}). What was fetched stays; {remedy.rstrip('.')}. (Some stores say so of what is not "
-        "there, too.)"
-    )
-
-
-def _store(address: Address) -> tuple[Any, str]:
-    """The file system that keeps an address, and its path there."""
-    import fsspec
-
-    if "::" in address.full or address.scheme in ("local", "filecache", "simplecache", "blockcache"):
-        raise BadInput(f"{address.scheme}:// is no store of images; write http, https, s3 or another store")
-    try:
-        return fsspec.core.url_to_fs(address.full)  # type: ignore[no-any-return]
-    except ImportError:
-        extra = (
-            "pip install 'annotation-loop[s3]'" if address.scheme == "s3" else "see fsspec's documentation"
-        )
-        raise BadInput(f"{address.scheme}:// needs a library that is not installed: {extra}.") from None
-    except ValueError:
-        raise BadInput(f"{address.scheme}:// is no store that is known; write http, https or s3.") from None
-
-
-def _may_be_image(name: str) -> bool:
-    """By the end of its name; archives name DICOM files by UID."""
-    path = PurePosixPath(name)
-    if any(part.startswith(".") for part in path.parts):
-        return False
-    return path.suffix.lower() in SUFFIXES or path.suffix[1:].isdigit() or not path.suffix
-
-
-def _check_size(n: int) -> None:
-    if n > MOST_BYTES:
-        raise Missing(f"has {n:,} bytes or more, which no X-ray has")
 
 
 def _check_room(todo: Sequence[Wanted], n_bytes: int) -> None:

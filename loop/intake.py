@@ -11,7 +11,8 @@ from loop.encoders.embed import here
 from loop.encoders.encode import encode_items
 from loop.errors import BadInput
 from loop.features import FeatureStore
-from loop.items import Item, draw_streams, ensure_patient_key, fetch_found, find_images, hash_images
+from loop.find import fetch_found, find_images
+from loop.items import Item, draw_streams, ensure_patient_key, hash_images
 from loop.progress import Shows, utc_now
 from loop.serving import check_delivery
 from loop.settings import Settings

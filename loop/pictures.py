@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
 from loop.errors import BadInput
+from loop.find import find_images
 from loop.images import SUFFIXES, Readable, says_dicom
-from loop.items import content_id, find_images
+from loop.items import content_id
 
 MOST_BYTES = 2**30  # of one file in a zip; beyond it the zip is an attack
 UNREADABLE = (EOFError, NotImplementedError, RuntimeError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)

@@ -10,8 +10,9 @@ from annotate.payloads import local_file_address
 from annotate.studio import Studio
 from loop.addresses import HTTP
 from loop.errors import BadInput
+from loop.find import Found
 from loop.images import is_dicom, render_png
-from loop.items import Found, Item
+from loop.items import Item
 from loop.settings import Settings
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from loop.items import Found, Item, hash_images
+from loop.find import Found
+from loop.items import Item, hash_images
 
 
 @dataclass

@@ -27,7 +27,8 @@ from loop.encoders import load_encoder
 from loop.encoders.encode import encode_items
 from loop.errors import BadInput
 from loop.features import FeatureStore
-from loop.items import find_images, hash_images
+from loop.find import find_images
+from loop.items import hash_images
 from loop.report import StepReport
 from loop.settings import Settings, load_settings
 from loop.show import Progress, console, show_step

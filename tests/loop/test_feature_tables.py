@@ -18,8 +18,9 @@ from loop.encoders.devices import load_on_devices
 from loop.encoders.encode import encode_items
 from loop.errors import BadInput
 from loop.features import FeatureStore
+from loop.find import Found
 from loop.intake import take_in
-from loop.items import Found, Item, hash_images
+from loop.items import Item, hash_images
 from loop.settings import Settings, make_settings
 from loop.state import State
 

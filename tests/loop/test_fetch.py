@@ -15,9 +15,11 @@ from image_server import ImageServer
 from PIL import Image
 
 import loop.fetch
+import loop.object_store
 from loop.addresses import Address, is_address, read_address
 from loop.errors import BadInput, LoopError, Unavailable
-from loop.items import Found, fetch_found, find_images, hash_images
+from loop.find import Found, fetch_found, find_images
+from loop.items import hash_images
 
 KEY = b"secret"
 
@@ -109,6 +111,9 @@ def test_a_refused_key_stops_the_fetch_and_says_where_a_key_is_given(
     with pytest.raises(BadInput, match="HTTP 401") as refused:
         fetch(source, copies)
     assert "wrong" not in str(refused.value)
+    monkeypatch.setenv("LOOP_IMAGES_AUTHORIZATION", "Bearer s3cr3t…")
+    with pytest.raises(BadInput, match="characters that no key has"):
+        fetch(source, copies)
     monkeypatch.setenv("LOOP_IMAGES_AUTHORIZATION", "Bearer s3cr3t")
     assert len(fetch(source, copies)[0]) == 6
 
@@ -175,7 +180,7 @@ def test_a_server_that_is_busy_is_asked_again_and_one_that_stays_so_is_told(
 def test_an_image_beyond_all_measure_is_not_kept(
     tmp_path: Path, server: ImageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop.fetch, "MOST_BYTES", 100)
+    monkeypatch.setattr(loop.object_store, "MOST_BYTES", 100)
     found, problems = fetch(manifest(tmp_path, listed(server)[:1]), tmp_path / "copies")
     assert found == []
     assert "which no X-ray has" in problems[0][1]

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.errors import BadInput
-from loop.items import Found, Item, draw_streams, find_images, hash_images
+from loop.find import Found, find_images
+from loop.items import Item, draw_streams, hash_images
 
 
 def write(path: Path, content: bytes = b"any") -> Path:

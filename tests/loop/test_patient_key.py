@@ -8,7 +8,8 @@ import pytest
 from dicom_files import RAMP, write_dicom
 
 from loop.errors import BadInput
-from loop.items import ensure_patient_key, find_images
+from loop.find import find_images
+from loop.items import ensure_patient_key
 
 
 def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
