@@ -30,7 +30,8 @@ class Book:
         items: Item ids of the n images that train the probe.
         y: Labels, shape ``(n, K)``: 1, 0, NaN = not known.
         patients: Patient of each image, shape ``(n,)``.
-        is_random: Asked from the random stream, shape ``(n,)``.
+        is_random: Asked from the random stream, or declared random, shape ``(n,)``.
+        is_declared: Of these, declared by the settings, shape ``(n,)``; the certificate never reads them.
         asked: Per finding, the random stream's rounds as the certificate reads them.
         outstanding: Items of the present batch that nobody has answered.
         batch_size: Size of the present batch, less what was deleted in Label Studio.
@@ -50,6 +51,7 @@ class Book:
     y: NDArray[np.float64]
     patients: NDArray[np.str_]
     is_random: NDArray[np.bool_]
+    is_declared: NDArray[np.bool_]
     asked: Mapping[str, Sequence[Asked]]
     outstanding: tuple[str, ...]
     batch_size: int
@@ -100,7 +102,7 @@ def keep_book(
         labels: Task id to its current labels.
         rounds: All rounds, oldest first.
         findings: The K findings.
-        unasked: Annotation to ``overrun`` or ``outsider``, of those that nobody asked for; one not in it is an outsider.
+        unasked: Annotation to ``overrun``, ``outsider`` or ``declared``, of those that nobody asked for; one not in it is an outsider.
         readings: What the certificate has read at earlier looks; it stays as it was read.
         recount: Correct it by the labels as they are now.
         consensus: How annotators who disagree are brought to the one answer that trains the probe.
@@ -134,7 +136,8 @@ def keep_book(
         items=tuple(trained),
         y=y,
         patients=np.array([by_id[i].patient for i in trained], dtype=np.str_),
-        is_random=np.array([s == "random" for s in streams], dtype=np.bool_),
+        is_random=np.array([s in ("random", "declared") for s in streams], dtype=np.bool_),
+        is_declared=np.array([s == "declared" for s in streams], dtype=np.bool_),
         asked={name: _asked(rounds, read_now[name], name) for name in findings},
         outstanding=tuple(item for item in batch if item not in answers),
         batch_size=len(batch),
@@ -146,7 +149,7 @@ def keep_book(
             total=len(trained),
             random=streams.count("random"),
             active=streams.count("active"),
-            unasked=streams.count("overrun") + streams.count("outsider"),
+            unasked=sum(streams.count(s) for s in ("overrun", "outsider", "declared")),
             unknown=sum(
                 not _any_known(answer.values()) and item not in skipped for item, answer in answers.items()
             ),
@@ -155,6 +158,7 @@ def keep_book(
             foreign=sum(task_id not in item_of for task_id, given in labels.items() if given),
             set_aside=len(set_aside),
             overrun=streams.count("overrun"),
+            declared=streams.count("declared"),
             random_asked=len(random),
             random_answered=sum(item in answers for item in random),
             random_skipped=sum(item in skipped for item in random),
@@ -172,7 +176,7 @@ def _any_known(values: Iterable[float]) -> bool:
 
 
 def _stream_of(given: Sequence[Label], unasked: Mapping[int, str]) -> str:
-    """Overrun or outsider, by the first of an image's labels."""
+    """Overrun, outsider or declared, by the first of an image's labels."""
     first = min(given, key=lambda label: (label.created_at, label.annotation_id))
     return unasked.get(first.annotation_id, "outsider")
 

@@ -13,7 +13,9 @@ from loop.streams import Answer
 Row = dict[str, Any]
 
 OVERRUN, OUTSIDER = "overrun", "outsider"
-UNASKED = (OVERRUN, OUTSIDER)
+DECLARED = "declared"  # there before the first batch, and declared random by the settings
+UNASKED = (OVERRUN, OUTSIDER, DECLARED)
+EXISTING = "existing"  # the fact that says so
 VERSIONS = (
     "labelled",
     "relabelled",

@@ -24,7 +24,7 @@ from loop.settings import Settings
 from loop.state import Round, State
 from loop.strategies import COLD, Pick, select_batch
 from loop.sync import Source, sync
-from loop.telling import mean_gain, report_score, tell_revised
+from loop.telling import mean_gain, report_score, tell_declared, tell_revised
 from loop.zero_shot import ZeroShot
 
 PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
@@ -144,7 +144,8 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
     log.info("training the probe and refitting the learning curves on %d labels", len(book.items))
     assessment = assess(book, loop.features, loop.projection, loop.settings, last, read_history(loop.state))
     report = _report(loop, book, assessment, n_pulled, last)
-    report = replace(report, warnings=(*report.warnings, *tell_revised(book.revised)))
+    doubted = tell_declared(book)
+    report = replace(report, warnings=(*report.warnings, *tell_revised(book.revised), *doubted))
     if report.verdict == "STOP":
         report = replace(report, action="stopped")
         if (said := _told_already(loop, report)) is None:
@@ -281,6 +282,7 @@ def amend(loop: Loop) -> bool:
     """Freeze the settings, or store what was changed in them since; True if something was changed."""
     before = len(loop.state.amendments())
     loop.state.amend(loop.settings.frozen_part(), loop.clock())
+    loop.state.declare_existing(loop.settings.labels.existing, loop.clock())
     return len(loop.state.amendments()) > before
 
 

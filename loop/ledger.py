@@ -17,6 +17,8 @@ from sqlalchemy import Connection, Table, func, select
 from forecasting.words import counted
 from loop.booking import (
     BOOKING,
+    DECLARED,
+    EXISTING,
     OUTSIDER,
     OVERRUN,
     UNASKED,
@@ -66,6 +68,7 @@ class Ledger:
         item_of = self._items_of([row["task_id"] for row in rows])
         picks = self._picks_of(list(item_of.values()))
         pushed, pull_before = self._pushed(), self._pull_before(at)
+        declared = self._declared() and self._first_asked() is None
         batches: dict[int, list[list[Answer]]] = {}
         booked: list[Row] = []
         for row in rows:
@@ -74,6 +77,8 @@ class Ledger:
                 booking = {name: before.get(name) for name in BOOKING}
             elif item in picks:
                 booking = picks[item]
+            elif declared:
+                booking = {"stream": DECLARED, "round": None}
             else:
                 label = read_answer(row, at)
                 number = find_batch(pushed, label, pull_before)
@@ -101,6 +106,22 @@ class Ledger:
         rows = [read_row(*key, y, at) for key, y in sorted(readings.items())]
         held = {(row["round"], row["finding"]): row["y"] for row in self._read_rows()}
         self._append([row for row in rows if held.get((row["round"], row["finding"])) != row["y"]])
+
+    def declare(self, at: str) -> None:
+        """Book the labels that were there before the first batch as the settings now say: declared random, or outsiders."""
+        t, first = self._t["ledger"].c, self._first_asked()
+        query = select(t.annotation_id).where(t.stream.in_((OUTSIDER, DECLARED)), t.round.is_(None))
+        if first is not None:
+            query = query.where(t.seq < first)
+        stream = DECLARED if self._declared() else OUTSIDER
+        held = self._held(list(self._db.scalars(query.distinct().order_by(t.annotation_id))))
+        self._append(
+            [
+                kept_fields(row) | {"event": "rebooked", "at": at, "stream": stream}
+                for row in held.values()
+                if row["stream"] != stream
+            ]
+        )
 
     def build(self) -> None:
         """Book everything that a state without a ledger holds, in the order in which it was written."""
@@ -210,6 +231,18 @@ class Ledger:
                     if ran_dry(batch, read_answer(rows[0], rows[0]["at"]))
                 ]
             )
+
+    def _declared(self) -> bool:
+        t = self._t["facts"].c
+        query = select(t.value).where(t.key == EXISTING).order_by(t.seq.desc()).limit(1)
+        return self._db.scalar(query) == "random"
+
+    def _first_asked(self) -> int | None:
+        """The row with which the first batch was asked; None before it."""
+        t = self._t["ledger"].c
+        query = select(func.min(t.seq)).where(t.round.is_not(None), t.annotation_id.is_(None))
+        found: int | None = self._db.scalar(query)
+        return found
 
     def _held(self, annotation_ids: Sequence[int]) -> dict[int, Row]:
         """Annotation to what the ledger last said of it, of those that stand."""

@@ -185,13 +185,14 @@ class LabelCount:
         total: Images with at least one answer known, used for training.
         random: Of these, asked from the random stream.
         active: Of these, asked from the active part.
-        unasked: Of these, labelled without having been asked; less ``overrun``, they were picked by hand.
+        unasked: Of these, labelled without having been asked; less ``overrun`` and ``declared``, they were picked by hand.
         unknown: Images answered, but with no finding known (cannot tell, disagreement).
         skipped: Images skipped by everyone who saw them.
         unreadable: Annotations that could not be read; kept raw, see ``loop status``.
         foreign: Labelled tasks that are none of our images.
         set_aside: Labelled images of a random-stream patient other than the asked one; they do not train.
         overrun: Of the unasked, labelled after the queue had run dry.
+        declared: Of the unasked, there before the first batch, and declared a random sample by the settings.
         random_asked: Images of the random stream that were asked so far.
         random_answered: Of these, answered; a skip is an answer.
         random_skipped: Of these, skipped by everyone who saw them: they tell the certificate nothing.
@@ -210,6 +211,7 @@ class LabelCount:
     random_asked: int = 0
     random_answered: int = 0
     random_skipped: int = 0
+    declared: int = 0
 
 
 @dataclass(frozen=True, slots=True)

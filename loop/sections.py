@@ -179,6 +179,10 @@ class LabelSettings(Section):
         "majority",
         description="where annotators disagree: majority = more voices, a tie is not known; dawid_skene = who is right more often is believed, from 30 images on that three or more people answered; certificate and stars are not touched by it",
     )
+    existing: Literal["outsider", "random"] = Field(
+        "outsider",
+        description="labels that an adopted project held before the first batch: outsider = somebody picked these images; random = you declare them a random sample of the images, and the forecast counts them as random; the certificate never does",
+    )
     double_reads: float = Field(
         0.0,
         ge=0,

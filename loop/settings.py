@@ -178,6 +178,7 @@ class Settings(Section):
             **({"images.side": self.images.side} if self.images.side else {}),
             "forecast.method": self.forecast.method,
             **({"labels.consensus": self.labels.consensus} if self.labels.consensus != "majority" else {}),
+            **({"labels.existing": "random"} if self.labels.existing == "random" else {}),
             **({"batch.cold_start": "zero_shot"} if self.batch.cold_start == "zero_shot" else {}),
             **({"forecast.prior": self._prior_text()} if self.forecast.prior else {}),
         }

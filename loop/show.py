@@ -188,7 +188,14 @@ def show_status(status: Status) -> None:
     count = status.labels
     for number, what in (
         (count.overrun, "labelled without having been asked, after the queue had run dry"),
-        (count.unasked - count.overrun, "labelled without having been asked, picked by hand"),
+        (
+            count.declared,
+            "labelled before the first batch, declared random by [labels] existing; the certificate does not read them",
+        ),
+        (
+            count.unasked - count.overrun - count.declared,
+            "labelled without having been asked, picked by hand or before the first batch",
+        ),
         (count.unknown, "answered, but with no finding known (cannot tell, or annotators disagree)"),
         (count.skipped, "skipped"),
         (count.set_aside, "labelled but set aside: another image of a random-stream patient"),
@@ -292,7 +299,12 @@ def labels_line(count: LabelCount) -> str:
     """`200 labels (100 random, 98 active, 2 unasked)`."""
     parts = [
         f"{number} {what}"
-        for number, what in ((count.random, "random"), (count.active, "active"), (count.unasked, "unasked"))
+        for number, what in (
+            (count.random, "random"),
+            (count.declared, "declared random"),
+            (count.active, "active"),
+            (count.unasked - count.declared, "unasked"),
+        )
         if number
     ]
     return f"{count.total:,} labels" + (f" ({', '.join(parts)})" if parts else "")

@@ -107,6 +107,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
             )
         loop = _loop(settings, state, studio, project_id, interface)
         if state.last_round() is None:  # an adopted project may hold labels; what has one is not asked
+            state.declare_existing(settings.labels.existing, utc_now())
             sync(loop.desk, state, utc_now())
         report = ask_first_batch(loop)
         streams = [item.stream for item in items]

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, func, select
 
 from annotate.records import Label, Pull, Receipt, Roll, Task
 from loop import schema
+from loop.booking import EXISTING, OUTSIDER
 from loop.chain import Broken, Entry
 from loop.database import Database
 from loop.errors import Unavailable
@@ -133,6 +134,14 @@ class State:
         """Every fact that was ever noted under a key, oldest first."""
         t = schema.facts.c
         return [row.value for row in self._db.rows(select(t.value).where(t.key == key).order_by(t.seq))]
+
+    def declare_existing(self, how: str, at: datetime) -> None:
+        """Note how labels that were there before the first batch are booked, ``outsider`` or ``random``; see `Ledger.declare`."""
+        if how == (self.fact(EXISTING) or OUTSIDER):
+            return
+        with self._db.write() as connection:
+            connection.execute(schema.facts.insert(), {"key": EXISTING, "value": how, "at": write_time(at)})
+            _ledger(connection).declare(write_time(at))
 
     def add_items(self, items: Iterable[Item]) -> None:
         """Take images into care; one that is known stays as it is."""
@@ -290,7 +299,7 @@ class State:
         return [read_label(row) for row in self._db.rows(query)]
 
     def unasked(self) -> dict[int, str]:
-        """Annotation id to ``overrun`` or ``outsider``, of labels that nobody had asked for when they were pulled."""
+        """Annotation id to ``overrun``, ``outsider`` or ``declared``, of labels that nobody had asked for when they were pulled."""
         with self._db.read() as connection:
             return _ledger(connection).unasked()
 
