@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -151,20 +152,19 @@ def parse_interface(xml: str) -> Interface:
     except ET.ParseError as error:
         raise BadInterface(f"The labelling interface is not XML: {error}.") from None
     named = {e.get("name", ""): e for e in root.iter() if e.get("name") and e.get("toName")}
-    usable = [
+    shown = {e.get("name", ""): e for e in root.iter(IMAGE) if e.get("name")}
+    choices = [
         e for e in named.values() if e.tag == "Choices" and e.find(".//Choice") is not None and _per_image(e)
     ]
+    usable = [e for e in choices if e.get("toName") in shown]  # others are about a text beside the image
     if not usable:
+        raise BadInterface(_no_choices(choices, named))
+    targets = sorted({str(e.get("toName")) for e in usable})
+    image = shown[targets[0]]
+    if len(targets) > 1 or not re.fullmatch(r"\$[^$\s]+", image.get("value") or ""):
         raise BadInterface(
-            "The labelling interface has no <Choices> about the whole image. The loop learns from choices; "
-            "add one control a finding (yes / no / cannot tell), or let `loop start` create the project."
-        )
-    targets = {e.get("toName") for e in usable}
-    images = [e for e in root.iter(IMAGE) if e.get("name") in targets]
-    if len(images) != 1 or len(targets) != 1 or not (images[0].get("value") or "").startswith("$"):
-        raise BadInterface(
-            f"The choices refer to {sorted(str(t) for t in targets)}; the loop needs exactly one "
-            '<Image value="$key"> that all of them refer to.'
+            f"The choices refer to {targets}; the loop needs exactly one "
+            '<Image value="$key"> that all of them refer to: one image a task.'
         )
     controls = tuple(read_control(e) for e in usable)
     findings = tuple(f for c in controls for f in c.findings)
@@ -174,11 +174,31 @@ def parse_interface(xml: str) -> Interface:
         )
     return Interface(
         findings=findings,
-        image_name=images[0].get("name", ""),
-        image_key=(images[0].get("value") or "").removeprefix("$"),
+        image_name=targets[0],
+        image_key=(image.get("value") or "").removeprefix("$"),
         controls=controls,
         others=frozenset(named) - {c.name for c in controls},
         xml=xml,
+    )
+
+
+def _no_choices(choices: Sequence[ET.Element], named: Mapping[str, ET.Element]) -> str:
+    """Why nothing decides a finding, and what to do."""
+    if choices:
+        return (
+            f"The choices refer to {sorted({str(e.get('toName')) for e in choices})}; the loop needs exactly one "
+            '<Image value="$key"> that all of them refer to: one image a task.'
+        )
+    there = sorted({e.tag for e in named.values()})
+    found = f" It has {', '.join(f'<{tag}>' for tag in there)}." if there else ""
+    why = (
+        " Its choices are made a region or an item each (perRegion, perItem), or come from the task's data."
+        if "Choices" in there
+        else ""
+    )
+    return (
+        f"The labelling interface has no <Choices> about the whole image.{found}{why} The loop learns from choices; "
+        "add one control a finding (yes / no / cannot tell), or let `loop start` create the project."
     )
 
 

@@ -1,39 +1,33 @@
-"""Our images and Label Studio's tasks: import what is missing, recognise what is there."""
+"""Tasks of a project that existed before us, recognised as our images: by URL, by path, or by a key of their data."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import PurePath, PurePosixPath
-from typing import Any
+from urllib.parse import unquote
 
-from annotate.errors import StudioUnavailable
 from annotate.interface import Interface
-from annotate.payloads import Json, path_in_address, write_task
-from annotate.studio import Studio
+from annotate.payloads import Json, path_in_address
 
-CHUNK = 2000  # tasks per import: about a second of the server's time
-SETTLE_S = (
-    60.0  # how long the number of tasks must stand still before an unclear import is believed to be over
-)
-POLL_S = 2.0
+BY_ITEM, EXACT, BY_PATH = 3, 2, 1  # what a match rests on; the higher the surer
 
 
 @dataclass(frozen=True, slots=True)
-class Tasks:
-    """The tasks of our images.
+class Sought:
+    """An image of ours, as a task may name it.
 
     Attributes:
-        task_ids: Item id to Label Studio's task id.
-        n_new: Tasks that were imported just now.
-        duplicates: Items with several tasks; the oldest task is used, the others are listed.
+        path: Its file.
+        address: Where it lies on a server, without a query; empty = nowhere.
+        value: What its task's data should hold under the data key; empty = not known.
     """
 
-    task_ids: Mapping[str, int]
-    n_new: int
-    duplicates: Mapping[str, tuple[int, ...]]
+    path: PurePath
+    address: str = ""
+    value: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,142 +36,143 @@ class Matches:
 
     Attributes:
         task_ids: Item id to task id, where there was exactly one candidate.
-        ambiguous: Item id to its candidates, where there were several or where items share one.
+        ambiguous: Item id to the tasks that it could be, where there are several, or where one could be another item too.
+        rivals: Of these, item id to the other items that their task could be.
         unmatched: Items without a task.
         strangers: Tasks that are none of our images.
     """
 
     task_ids: Mapping[str, int]
     ambiguous: Mapping[str, tuple[int, ...]]
+    rivals: Mapping[str, tuple[str, ...]]
     unmatched: tuple[str, ...]
     strangers: tuple[int, ...]
 
 
-def ensure_tasks(
-    studio: Studio,
-    project_id: int,
-    interface: Interface,
-    wanted: Mapping[str, tuple[str, Json]],
-    told: Callable[[int, int], None] | None = None,
-    *,
-    under_way: bool = False,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Tasks:
-    """Bring the project to a state where each image has a task; told twice, it changes nothing.
-
-    Label Studio takes the same task as often as it is sent. So what is there is read first, only the rest is
-    sent, in chunks, and in the end everything is read again. If something on the way sent a chunk twice, the tasks of
-    this call that are too many are deleted: nobody has seen them yet.
-
-    Args:
-        studio: The server.
-        project_id: The project.
-        interface: Names the key of the task's data that holds the image.
-        wanted: Item id to the image's address and what else the task should carry.
-        told: Called with (tasks there, tasks wanted) after each chunk.
-        under_way: An earlier call ended without knowing what became of its chunk: if tasks are missing, wait until
-            their number stands still.
-        sleep: Waits that many seconds; an argument so that waiting can be tested.
-
-    Raises:
-        StudioUnavailable: The outcome of a chunk is not known, and was waited for. Run it again with ``under_way``; what
-            arrived is not sent twice.
-    """
-    there = _by_item(studio, project_id, wanted)
-    if under_way and len(there) < len(wanted):
-        _await_standstill(studio, project_id, sleep)
-        there = _by_item(studio, project_id, wanted)
-    before = {task_id for ids in there.values() for task_id in ids}
-    missing = (item for item in wanted if item not in there)
-    n_new = 0
-    while chunk := list(islice(missing, CHUNK)):
-        try:
-            studio.import_tasks(project_id, [write_task(item, *wanted[item], interface) for item in chunk])
-        except StudioUnavailable:
-            _await_standstill(studio, project_id, sleep)
-            raise
-        n_new += len(chunk)
-        if told is not None:
-            told(len(there) + n_new, len(wanted))
-    if n_new:
-        there = _by_item(studio, project_id, wanted)
-        for item, ids in there.items():
-            there[item] = [ids[0], *(i for i in ids[1:] if i in before)]
-            for surplus in set(ids) - set(there[item]):
-                studio.delete_task(surplus)
-    return Tasks(
-        task_ids={item: ids[0] for item, ids in there.items()},
-        n_new=n_new,
-        duplicates={item: tuple(ids) for item, ids in there.items() if len(ids) > 1},
-    )
-
-
-def match_existing(rows: Iterable[Json], interface: Interface, paths: Mapping[str, PurePath]) -> Matches:
+def match_existing(
+    rows: Iterable[Json], interface: Interface, images: Mapping[str, Sought], data_key: str = ""
+) -> Matches:
     """Recognise our images among the tasks of a project that existed before.
 
-    A task belongs to an image by ``data["item"]``, else by the file name in the image's address; among files
-    of the same name the one that shares more folders wins. What stays ambiguous is listed, never guessed.
+    A task belongs to an image by ``data["item"]``; with a data key by its value there, which is the image's value or its file
+    name, with or without its end; else by the image's address: the same without query, or a path that ends alike. A file name
+    that several images or tasks have is not enough: the folders below our images' common one must agree, or all that the task
+    names. What stays ambiguous is listed, never guessed.
 
     Args:
         rows: Tasks as :meth:`Studio.tasks` lists them.
         interface: Names the key of the task's data that holds the image.
-        paths: Item id to the path of its file.
+        images: Item id to how tasks may name it.
+        data_key: A key of the tasks' data that names the image; empty = the image's address does.
     """
-    by_name: dict[str, list[str]] = {}
-    for item, path in paths.items():
-        by_name.setdefault(path.name, []).append(item)
-    candidates: dict[str, list[int]] = {}
-    strangers = []
-    unclear: dict[str, list[int]] = {}
-    for row in rows:
-        task_id, data = int(row["id"]), row.get("data") or {}
-        if (item := str(data.get("item"))) in paths:
-            candidates.setdefault(item, []).append(task_id)
-            continue
-        address = path_in_address(str(data.get(interface.image_key) or ""))
-        named = by_name.get(address.name, [])
-        shared = {item: _shared_parts(paths[item], address) for item in named}
-        closest = [item for item in named if shared[item] == max(shared.values())]
-        if not closest:
-            strangers.append(task_id)
-        for item in closest:
-            (candidates if len(closest) == 1 else unclear).setdefault(item, []).append(task_id)
-    ambiguous = {
-        item: (*candidates.get(item, ()), *unclear.get(item, ()))
-        for item in paths
-        if len(candidates.get(item, ())) > 1 or (item in unclear and item not in candidates)
-    }
+    index = _Index(images, data_key or interface.image_key, by_key=bool(data_key))
+    told = [(int(row["id"]), row.get("data") or {}) for row in rows]
+    name_counts = Counter(name for _, data in told for name in index.names_in(data))
+    items_of: dict[int, list[str]] = {}
+    claims: dict[str, dict[int, tuple[int, int]]] = {}
+    for task_id, data in told:
+        found = index.find(data, name_counts)
+        best = max(found.values(), default=None)
+        items_of[task_id] = [item for item, strength in found.items() if strength == best]
+        for item in items_of[task_id]:
+            claims.setdefault(item, {})[task_id] = found[item]
+    kept: dict[str, tuple[int, ...]] = {}
+    for item, tasks in claims.items():  # of several tasks of an image those that fit best
+        best = max(tasks.values())
+        kept[item] = tuple(task_id for task_id, strength in tasks.items() if strength == best)
+    certain = {item: ids[0] for item, ids in kept.items() if len(ids) == 1 and len(items_of[ids[0]]) == 1}
+    ambiguous = {item: ids for item, ids in kept.items() if item not in certain}
+    claimed = {task_id for ids in kept.values() for task_id in ids}
     return Matches(
-        task_ids={item: ids[0] for item, ids in candidates.items() if len(ids) == 1},
+        task_ids=certain,
         ambiguous=ambiguous,
-        unmatched=tuple(item for item in paths if item not in candidates and item not in unclear),
-        strangers=tuple(strangers),
+        rivals={
+            item: tuple(dict.fromkeys(other for t in ids for other in items_of[t] if other != item))
+            for item, ids in ambiguous.items()
+        },
+        unmatched=tuple(item for item in images if item not in kept),
+        strangers=tuple(task_id for task_id, _ in told if task_id not in claimed),
     )
 
 
-def _await_standstill(studio: Studio, project_id: int, sleep: Callable[[float], None]) -> None:
-    """Wait until the number of tasks stood still for a while: Label Studio carries out what nobody waits for."""
-    before, still_s = studio.roll(project_id), 0.0
-    while still_s < SETTLE_S:
-        sleep(POLL_S)
-        now = studio.roll(project_id)
-        before, still_s = now, still_s + POLL_S if now == before else 0.0
+class _Index:
+    """Images by everything that may name them."""
+
+    def __init__(self, images: Mapping[str, Sought], key: str, *, by_key: bool) -> None:
+        self._images, self._key, self._by_key = images, key, by_key
+        self._by_value: dict[str, list[str]] = {}
+        self._by_address: dict[str, list[str]] = {}
+        self._by_name: dict[str, list[str]] = {}
+        n_common = _count_common([image.path.parent.parts for image in images.values()])
+        self._depth = {item: len(image.path.parent.parts) - n_common for item, image in images.items()}
+        for item, image in images.items():
+            names = {image.path.name, stored_name(image.path.name)} | ({image.path.stem} if by_key else set())
+            for table, words in (
+                (self._by_value, [image.value.strip()]),
+                (self._by_address, [_bare(image.address)]),
+                (self._by_name, names),
+            ):
+                for word in words:
+                    if word:
+                        table.setdefault(word, []).append(item)
+
+    def names_in(self, data: Json) -> set[str]:
+        """The file names that a task's data could mean."""
+        return {path.name for path in _paths(self._value(data))}
+
+    def find(self, data: Json, name_counts: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+        """Every image that a task's data could name, with how sure that is."""
+        if (item := str(data.get("item"))) in self._images:
+            return {item: (BY_ITEM, 0)}
+        value = self._value(data)
+        table, word = (self._by_value, value) if self._by_key else (self._by_address, _bare(value))
+        if word and (exact := table.get(word)):
+            return dict.fromkeys(exact, (EXACT, 0))
+        found: dict[str, tuple[int, int]] = {}
+        for path in _paths(value):
+            named = self._by_name.get(path.name, [])
+            unique = len(named) == 1 and name_counts[path.name] == 1
+            for item in named:
+                n = _shared_folders(self._images[item].path, path)
+                if unique or n >= min(self._depth[item], len(path.parent.parts)):
+                    found[item] = max(found.get(item, (BY_PATH, 0)), (BY_PATH, n))
+        return found
+
+    def _value(self, data: Json) -> str:
+        value = data.get(self._key)
+        return "" if value is None else str(value).strip()
 
 
-def _by_item(studio: Studio, project_id: int, wanted: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Item id to the ids of its tasks, oldest first."""
-    there: dict[str, list[int]] = {}
-    for row in studio.tasks(project_id):
-        item = str((row.get("data") or {}).get("item"))
-        if item in wanted:
-            there.setdefault(item, []).append(int(row["id"]))
-    return there
+def stored_name(name: str) -> str:
+    """The name that Label Studio gives an uploaded file: Django's, without what needs care in an address."""
+    return re.sub(r"(?u)[^-\w.]", "", name.strip().replace(" ", "_"))
 
 
-def _shared_parts(ours: PurePath, theirs: PurePosixPath) -> int:
-    """How many path parts agree, counted from the file name upwards."""
+def _bare(address: str) -> str:
+    """An address as it can be compared: decoded, without query; empty if it is none."""
+    if "://" not in address:
+        return ""
+    return unquote(address.partition("?")[0].partition("#")[0])
+
+
+def _paths(address: str) -> Iterator[PurePosixPath]:
+    """The path in an address; as it stands, too, for a file's name may hold what looks like an escape."""
+    yield path_in_address(address)
+    plain = address.partition("://")[2] or address
+    if "%" in plain:
+        yield PurePosixPath(plain.replace("\\", "/"))
+
+
+def _count_common(folders: Sequence[Sequence[str]]) -> int:
+    """How many folders, from the root on, are those of every file."""
+    pairs = zip(min(folders, default=()), max(folders, default=()), strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), len(min(folders, key=len, default=())))
+
+
+def _shared_folders(ours: PurePath, theirs: PurePosixPath) -> int:
+    """How many folders agree, counted from the file upwards."""
     n = 0
-    for a, b in zip(reversed(ours.parts), reversed(theirs.parts), strict=False):
+    for a, b in zip(ours.parts[-2::-1], theirs.parts[-2::-1], strict=False):
         if a != b:
             break
         n += 1

@@ -114,17 +114,21 @@ def path_in_address(address: str) -> PurePosixPath:
     PurePosixPath('cxr/a b.png')
     >>> path_in_address("/data/upload/3/6126ea65-a_b.png")
     PurePosixPath('a_b.png')
+    >>> path_in_address(r"C:\\images\\chest\\1.png")
+    PurePosixPath('images/chest/1.png')
     >>> path_in_address("s3://bucket/chest/1.png?versionId=4")
     PurePosixPath('chest/1.png')
     >>> path_in_address("/tasks/7/resolve/?fileuri=czM6Ly9idWNrZXQvY2hlc3QvMS5wbmc=")  # as a task in a cloud storage is listed
     PurePosixPath('chest/1.png')
     """
-    parts = urlsplit(address)
+    parts = urlsplit(address.strip())
     if parts.path.rstrip("/").endswith("/resolve") and (stored := parse_qs(parts.query).get("fileuri")):
         return path_in_address(b64decode(stored[0] + "==").decode(errors="replace"))
     if local := parse_qs(parts.query).get("d"):
-        return PurePosixPath(local[0])
-    path = PurePosixPath(unquote(parts.path).lstrip("/"))
+        return PurePosixPath(local[0].replace("\\", "/"))
+    if len(parts.scheme) == 1:  # the drive of a Windows path
+        parts = urlsplit(address.replace("\\", "/")[2:])
+    path = PurePosixPath(unquote(parts.path).replace("\\", "/").lstrip("/"))
     if "data/upload/" in parts.path:
         return PurePosixPath(re.sub(r"^[0-9a-f]{8}-", "", path.name))
     return path

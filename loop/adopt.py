@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from annotate.importing import ensure_tasks
 from annotate.interface import Interface, make_interface, parse_interface
-from annotate.matching import ensure_tasks, match_existing
+from annotate.matching import Matches, Sought, match_existing
 from annotate.studio import Studio
 from loop.errors import BadInput
 from loop.items import Item
@@ -104,16 +105,18 @@ def import_images(
     interface: Interface,
     items: Sequence[Item],
     shows: Shows,
-) -> tuple[int, list[tuple[str, str]]]:
-    """Give every image that may be asked a task; returns how many were new, and the images left unclear."""
+) -> int:
+    """Give every image that may be asked a task; returns how many were new.
+
+    Raises:
+        BadInput: The tasks of an adopted project cannot be told apart.
+    """
     before = state.tasks()
     open_ = [item for item in items if item.stream != "spare" and item.item not in before]
-    unclear: Mapping[str, Sequence[int]] = {}
     if settings.label_studio.project_id is not None and open_:
-        matches = match_existing(studio.tasks(project_id), interface, {i.item: i.path for i in open_})
-        state.add_tasks(matches.task_ids, utc_now())
-        unclear = matches.ambiguous
-        open_ = [i for i in open_ if i.item not in matches.task_ids and i.item not in unclear]
+        state.add_tasks(_match(settings, studio, project_id, interface, items, before), utc_now())
+        there = state.tasks()
+        open_ = [item for item in open_ if item.item not in there]
     n_new = 0
     for first in range(
         0, len(open_), CHUNK
@@ -131,11 +134,55 @@ def import_images(
         state.set_fact("importing", False, utc_now())
         n_new += tasks.n_new
         shows("importing", first + len(chunk), len(open_))
-    paths = {item.item: str(item.path) for item in items}
-    return n_new, [
-        (paths[item], f"could be any of the tasks {', '.join(map(str, ids))}; not asked")
-        for item, ids in unclear.items()
-    ]
+    return n_new
+
+
+def _match(
+    settings: Settings,
+    studio: Studio,
+    project_id: int,
+    interface: Interface,
+    items: Sequence[Item],
+    before: Mapping[str, int],
+) -> Mapping[str, int]:
+    """Item id to task id, of images that had no task ``before`` and are found in a project that existed.
+
+    Raises:
+        BadInput: A task could be several images, or an image several tasks; or a data key that no task has.
+    """
+    key, known = settings.label_studio.data_key, set(before.values())
+    sought = {
+        item.item: Sought(item.path, item.metadata.get("file", ""), str(item.metadata.get(key, "")))
+        for item in items
+        if item.item not in before
+    }
+    rows = [row for row in studio.tasks(project_id) if int(row["id"]) not in known]
+    if key and rows and not any(key in (row.get("data") or {}) for row in rows):
+        keys = sorted({name for row in rows for name in row.get("data") or {}})
+        raise BadInput(
+            f"No task of Label Studio project {project_id} has {key!r} in its data; they have {', '.join(keys)}. Set "
+            "[label_studio] data_key to the one that names the image, or leave it out to match by the image's address."
+        )
+    matches = match_existing(rows, interface, sought, key)
+    asked = {item.item for item in items if item.stream != "spare"}
+    if asked & matches.ambiguous.keys():
+        raise BadInput(_told_ambiguous(project_id, matches, {item.item: str(item.path) for item in items}))
+    return matches.task_ids
+
+
+def _told_ambiguous(project_id: int, matches: Matches, paths: Mapping[str, str]) -> str:
+    """Which tasks and images cannot be told apart, some of them, and what to do."""
+    told = []
+    for item, ids in matches.ambiguous.items():
+        tasks = f"task{'s' if len(ids) > 1 else ''} {' and '.join(map(str, ids))}"
+        rivals = [paths[rival] for rival in matches.rivals.get(item, ())]
+        told.append(f"{tasks} could be {' or '.join([paths[item], *rivals])}")
+    return (
+        f"{len(told):,} images cannot be told apart from the tasks of Label Studio project {project_id}: "
+        f"{'; '.join(told[:3])}{'; ...' if len(told) > 3 else ''}. Where an image has two tasks, delete one of them in the Data "
+        "Manager (keep the one with the labels); where a task could be two images, let a key of the tasks' data say which: "
+        "[label_studio] data_key names it, and the manifest has a column of that name."
+    )
 
 
 def _shifted(shows: Shows, what: str, before: int, total: int, done: int, of: int) -> None:

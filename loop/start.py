@@ -99,8 +99,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
         encoders = reducing(loaded, ReducedImages.inside(settings.folder, settings.images.side))
         items, n_encoded, problems = take_in(settings, state, encoders, shows)
         interface, project_id = enter_project(settings, state, studio)
-        n_imported, unclear = import_images(settings, state, studio, project_id, interface, items, shows)
-        state.add_problems(unclear, utc_now())
+        n_imported = import_images(settings, state, studio, project_id, interface, items, shows)
         if tower is not None:
             score_by_texts(
                 settings, state, loaded[0], tower, items, partial(shows, "encoding for texts"), utc_now()
@@ -124,7 +123,7 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
             url=studio.url,
             project_id=project_id,
             imported=n_imported,
-            problems=tuple(f"{path}: {reason}" for path, reason in [*problems, *unclear]),
+            problems=tuple(f"{path}: {reason}" for path, reason in problems),
             nearness=compare_to_float(items, encoders[0], loop.features, settings.encoder.batch_size),
             report=report,
         )

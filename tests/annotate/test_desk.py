@@ -13,8 +13,8 @@ from studio_proxy import Spoil, spoiling_proxy
 from annotate import matching
 from annotate.consensus import agree
 from annotate.errors import BadInterface, PushUnconfirmed, StudioUnavailable
+from annotate.importing import ensure_tasks
 from annotate.interface import parse_interface
-from annotate.matching import ensure_tasks
 from annotate.payloads import write_prediction, write_results, write_task
 from annotate.records import Pull, Suggestion
 from annotate.studio import Studio
