@@ -146,7 +146,12 @@ def read_control(element: ET.Element) -> Control:
     words = [{plain(path[-1]), plain(value)} for path, value in leaves]
     yes, no, unsure = ([bool(w & known) for w in words] for known in (_YES, _NO, _UNSURE))
     others = [w for w, y, n in zip(words, yes, no, strict=True) if not y and not n]
-    question = sum(yes) == sum(no) == 1 and not any(word.isdigit() for w in others for word in w)
+    in_words = all(
+        any(not word.isdigit() for w in words for word in w & known) for known in (_YES, _NO)
+    )  # else 0 and 1 may be grades
+    question = sum(yes) == sum(no) == 1 and (
+        in_words or not any(word.isdigit() for w in others for word in w)
+    )
     if question:  # whatever else it offers ("not assessable") is neither yes nor no
         unsure = [not y and not n for y, n in zip(yes, no, strict=True)]
     absent = no if question else [bool(w & _NORMAL) for w in words]

@@ -163,7 +163,7 @@ def _paths(address: str) -> Iterator[PurePosixPath]:
         yield PurePosixPath(plain.replace("\\", "/"))
 
 
-def _count_common(folders: Sequence[Sequence[str]]) -> int:
+def _count_common(folders: Sequence[tuple[str, ...]]) -> int:
     """How many folders, from the root on, are those of every file."""
     pairs = zip(min(folders, default=()), max(folders, default=()), strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), len(min(folders, key=len, default=())))

@@ -150,7 +150,7 @@ def _match(
     Raises:
         BadInput: A task could be several images, or an image several tasks; or a data key that no task has.
     """
-    key, known = settings.label_studio.data_key, set(before.values())
+    key, known = settings.label_studio.match_by, set(before.values())
     sought = {
         item.item: Sought(item.path, item.metadata.get("file", ""), str(item.metadata.get(key, "")))
         for item in items
@@ -161,7 +161,7 @@ def _match(
         keys = sorted({name for row in rows for name in row.get("data") or {}})
         raise BadInput(
             f"No task of Label Studio project {project_id} has {key!r} in its data; they have {', '.join(keys)}. Set "
-            "[label_studio] data_key to the one that names the image, or leave it out to match by the image's address."
+            "[label_studio] match_by to the one that names the image, or leave it out to match by the image's address."
         )
     matches = match_existing(rows, interface, sought, key)
     asked = {item.item for item in items if item.stream != "spare"}
@@ -181,7 +181,7 @@ def _told_ambiguous(project_id: int, matches: Matches, paths: Mapping[str, str])
         f"{len(told):,} images cannot be told apart from the tasks of Label Studio project {project_id}: "
         f"{'; '.join(told[:3])}{'; ...' if len(told) > 3 else ''}. Where an image has two tasks, delete one of them in the Data "
         "Manager (keep the one with the labels); where a task could be two images, let a key of the tasks' data say which: "
-        "[label_studio] data_key names it, and the manifest has a column of that name."
+        "[label_studio] match_by names it, and the manifest has a column of that name."
     )
 
 

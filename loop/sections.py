@@ -93,7 +93,7 @@ class LabelStudioSettings(Section):
     project_id: Annotated[int, Field(ge=1)] | None = Field(
         None, description="id of an existing project to adopt; leave out to create one", examples=[1]
     )
-    data_key: str = Field(
+    match_by: str = Field(
         "",
         description="for an adopted project: the key of its tasks' data that names the image, as a column of the manifest of that name does, or as the image's file is called; default: the address of the image does",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -144,6 +145,44 @@ def test_what_is_neither_yes_nor_no_in_a_question_is_not_known() -> None:
 def test_grades_are_classes_and_not_a_question() -> None:
     xml = SINGLE.replace("bacterial", "0").replace("viral", "1").format(more='<Choice value="2"/>')
     assert parse_interface(xml).findings == ("0", "1", "2")
+
+
+def test_a_question_in_words_may_have_numbers_as_aliases() -> None:
+    choices = [("Present", "1"), ("Absent", "0"), ("Not assessable", "9")]
+    drawn = "".join(f'<Choice value="{value}" alias="{alias}"/>' for value, alias in choices)
+    xml = f'<View><Image name="i" value="$x"/><Choices name="Effusion" toName="i">{drawn}</Choices></View>'
+    (control,) = parse_interface(xml).controls
+    assert control.findings == ("Effusion",)
+    assert [choice.says for choice in control.choices] == ["present", "absent", "unsure"]
+
+
+def test_choices_about_a_text_beside_the_image_are_left_alone() -> None:
+    xml = (
+        '<View><Image name="i" value="$x"/><HyperText name="t" value="$t"/><Choices name="Edema" toName="i">'
+        '<Choice value="yes"/><Choice value="no"/></Choices><Choices name="kind" toName="t"><Choice value="CT"/></Choices></View>'
+    )
+    interface = parse_interface(xml)
+    assert interface.findings == ("Edema",)
+    assert "kind" in interface.others
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('<Image name="i" value="$x"/><Taxonomy name="t" toName="i"><Choice value="a"/></Taxonomy>', "It has <Taxonomy>"),
+        ('<Image name="i" value="$x"/><Choices name="c" toName="i" perRegion="true"><Choice value="a"/></Choices>', "perRegion"),
+        ('<Image name="i" value="$x"/><Choices name="c" toName="i" value="$options"/>', "come from the task's data"),
+        ('<Image name="i" valueList="$xs"/><Choices name="c" toName="i"><Choice value="a"/></Choices>', "one image a task"),
+        ('<Image name="i" value="$x"/><Image name="j" value="$y"/><Choices name="c" toName="i"><Choice value="a"/></Choices>'
+         '<Choices name="d" toName="j"><Choice value="b"/></Choices>', "one image a task"),
+        ('<HyperText name="h" value="$x"/><Choices name="c" toName="h"><Choice value="a"/></Choices>', "one image a task"),
+        ('<Image name="i" value="$x"/><RectangleLabels name="r" toName="i"><Label value="a"/></RectangleLabels>',
+         "no <Choices> about the whole image. It has <RectangleLabels>"),
+    ],
+)  # fmt: skip
+def test_what_is_not_one_image_with_choices_is_refused_with_what_there_is(body: str, reason: str) -> None:
+    with pytest.raises(BadInterface, match=re.escape(reason)):
+        parse_interface(f"<View>{body}</View>")
 
 
 def test_controls_that_decide_no_finding_are_left_alone() -> None:
