@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from dicom_files import write_dicom
 from image_server import ImageServer
 from PIL import Image
 
@@ -135,6 +137,53 @@ def test_a_server_that_goes_away_costs_what_was_not_fetched_yet(
     result = run(studio_server, config, "start")
     assert result.exit_code == 0, result.output
     assert {path: n for path, n in images.asked.items() if n != 1} == {"/cxr/29.png": 3}
+
+
+def test_the_doctor_looks_at_images_on_servers_before_and_after_their_copies_are_there(
+    studio_server: ThrowawayServer, tmp_path: Path, images: ImageServer
+) -> None:
+    def examine() -> dict[str, str]:
+        told = run(studio_server, config, "doctor", "--json")
+        return {check["name"]: check["state"] for check in json.loads(told.stdout)["checks"]}
+
+    (tmp_path / "all.csv").write_text("file\n" + "".join(f"{images.url}/cxr/{name}\n" for name in NAMES))
+    config = configure(tmp_path, "looked-at", "all.csv", "")
+    assert examine()["delivery"] == "error"  # they lie on no disk of Label Studio's
+    config = configure(tmp_path, "looked-at", "all.csv", 'delivery = "upload"')
+    before = examine()
+    assert (before["images"], before["delivery"], before["disk"]) == ("not checked", "ok", "ok")
+    assert not images.asked
+    assert run(studio_server, config, "start").exit_code == 0
+    assert examine()["images"] == "ok"
+    shutil.rmtree(tmp_path / "looked-at" / "fetched")
+    after = examine()
+    assert (after["images"], after["image"], after["delivery"]) == ("ok", "ok", "ok")
+    again = run(studio_server, config, "start", "--json")
+    assert again.exit_code == 0, again.output
+    assert (json.loads(again.stdout)["encoded"], json.loads(again.stdout)["images"]) == (0, 30)
+    assert set(images.asked.values()) == {2}
+
+
+def test_a_dicom_file_on_a_server_is_rendered_and_uploaded_and_its_patient_is_known(
+    studio_server: ThrowawayServer, tmp_path: Path, images: ImageServer
+) -> None:
+    pixels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    for i, patient in enumerate(["Müller", "Müller", "Meier"]):
+        written = write_dicom(tmp_path / "x", pixels + i, PatientID=patient)
+        images.files[f"/wado/{i}.dcm"] = written.read_bytes()
+        written.unlink()
+    feat = np.random.default_rng(1).normal(size=(3, 8)).astype(np.float32)
+    np.savez(tmp_path / "table.npz", feat=feat, name=np.array([f"{i}.dcm" for i in range(3)]))
+    (tmp_path / "all.csv").write_text("file\n" + "".join(f"{images.url}/wado/{i}.dcm\n" for i in range(3)))
+    config = configure(tmp_path, "dicom-on-a-server", "all.csv", 'delivery = "url"')
+    refused = run(studio_server, config, "start")
+    assert refused.exit_code == 2, refused.output
+    assert "DICOM file, which browsers do not show" in " ".join(refused.output.split())
+    config = configure(tmp_path, "dicom-on-a-server", "all.csv", 'delivery = "upload"')
+    started = run(studio_server, config, "start", "--json")
+    assert started.exit_code == 0, started.output
+    assert json.loads(started.stdout)["patients"] == 2
+    assert all(address.endswith(".png") for address in addresses(studio_server, config))
 
 
 def test_label_studio_shows_images_in_s3_through_a_storage_of_its_own(
