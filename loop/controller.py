@@ -14,6 +14,7 @@ import numpy as np
 from annotate.records import Pull, Receipt, Roll, Suggestion
 from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
+from loop.declared import doubt_declaration
 from loop.errors import BadInput
 from loop.features import Features
 from loop.items import Item
@@ -24,7 +25,7 @@ from loop.settings import Settings
 from loop.state import Round, State
 from loop.strategies import COLD, Pick, select_batch
 from loop.sync import Source, sync
-from loop.telling import mean_gain, report_score, tell_declared, tell_revised
+from loop.telling import mean_gain, report_score, tell_revised
 from loop.zero_shot import ZeroShot
 
 PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
@@ -92,7 +93,8 @@ def ask_first_batch(loop: Loop) -> StepReport:
             )
         picks = _choose_first(loop, book)
         scores = _score_first(loop, [pick.item for pick in picks], book.findings)
-        _commit(loop, 1, book, picks, scores, {}, None, _begun(loop, book))
+        begun = replace(_begun(loop, book), warnings=tuple(_doubt(loop, book)))
+        _commit(loop, 1, book, picks, scores, {}, None, begun)
     completed = complete_push(loop)
     return replace(completed, action="pushed") if completed else _told(loop)
 
@@ -144,8 +146,7 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
     log.info("training the probe and refitting the learning curves on %d labels", len(book.items))
     assessment = assess(book, loop.features, loop.projection, loop.settings, last, read_history(loop.state))
     report = _report(loop, book, assessment, n_pulled, last)
-    doubted = tell_declared(book)
-    report = replace(report, warnings=(*report.warnings, *tell_revised(book.revised), *doubted))
+    report = replace(report, warnings=(*report.warnings, *tell_revised(book.revised), *_doubt(loop, book)))
     if report.verdict == "STOP":
         report = replace(report, action="stopped")
         if (said := _told_already(loop, report)) is None:
@@ -404,6 +405,12 @@ def _waiting(loop: Loop, book: Book, n_pulled: int, number: int) -> StepReport:
         outstanding=len(book.outstanding),
         amendments=tuple(loop.state.amendments()),
         encoder=loop.settings.encoder.spec,
+    )
+
+
+def _doubt(loop: Loop, book: Book) -> list[str]:
+    return doubt_declaration(
+        book, loop.state.items(), loop.features, loop.projection, loop.settings.project.seed
     )
 
 

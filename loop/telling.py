@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from scipy.stats import fisher_exact
 
 from forecasting.certificate import Evidence, Price
 from forecasting.curve import LearningCurve
@@ -29,8 +28,6 @@ from loop.report import (
     ScoreReport,
     finite,
 )
-
-LEAST, DOUBT = 20, 0.01  # labels of each kind, and the level, at which a declaration is doubted
 
 
 def report_finding(
@@ -179,30 +176,4 @@ def tell_revised(revised: Mapping[str, int]) -> list[str]:
         f"Labels of random images were changed or withdrawn after the certificate had counted them ({', '.join(told)}). It keeps "
         "them as it read them; the probe and the forecast use them as they are now. Where they were mistakes, "
         "`loop step --recount` corrects the evidence, once; that is stored and shown with every verdict."
-    ]
-
-
-def tell_declared(book: Book) -> list[str]:
-    """What speaks against the declaration that the labels from before the first batch are a random sample.
-
-    Each finding's share of positives is compared with that of the images which the loop drew itself, by Fisher's exact test at
-    one per cent for all findings together.
-    """
-    doubted = []
-    drawn = book.is_random & ~book.is_declared
-    for k, name in enumerate(book.findings):
-        groups = (book.y[book.is_declared, k], book.y[drawn, k])
-        table = np.array([[(y == value).sum() for value in (1, 0)] for y in groups])
-        if table.sum(axis=1).min() < LEAST:
-            continue
-        if fisher_exact(table).pvalue < DOUBT / len(book.findings):
-            declared, random = (f"{yes} of {yes + no}" for yes, no in table)
-            doubted.append(
-                f"{name} is positive in {declared} of them, and in {random} images drawn at random"
-            )
-    if not doubted:
-        return []
-    return [
-        f"The labels that were there before the first batch are declared random, but do not look it: {'; '.join(doubted)}. Where "
-        'they were chosen, set [labels] existing = "outsider": AUC and prevalence are then measured without them.'
     ]

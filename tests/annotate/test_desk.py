@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from studio_proxy import Spoil, spoiling_proxy
 
-from annotate import matching
+from annotate import importing
 from annotate.consensus import agree
 from annotate.errors import BadInterface, PushUnconfirmed, StudioUnavailable
 from annotate.importing import ensure_tasks
@@ -301,7 +301,7 @@ def test_missing_tasks_are_imported_once_and_duplicates_are_told(place: Workplac
 def test_an_import_that_went_wrong_on_the_way_leaves_each_image_once(
     place: Workplace, studio_server: ThrowawayServer, monkeypatch: pytest.MonkeyPatch, how: Spoil
 ) -> None:
-    monkeypatch.setattr(matching, "SETTLE_S", 4.0)
+    monkeypatch.setattr(importing, "SETTLE_S", 4.0)
     wanted = {f"item{i:02d}": (f"/data/local-files/?d=cxr/{i}.png", {}) for i in range(10, 15)}
     with spoiling_proxy(studio_server.url) as proxy:
         studio = Studio(proxy.url, studio_server.api_key)
@@ -321,7 +321,7 @@ def test_an_import_that_is_still_under_way_is_waited_for(
     place: Workplace, studio_server: ThrowawayServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop was killed while it waited for the answer, and was started again at once."""
-    monkeypatch.setattr(matching, "SETTLE_S", 4.0)
+    monkeypatch.setattr(importing, "SETTLE_S", 4.0)
     wanted = {f"item{i:02d}": (f"/data/local-files/?d=cxr/{i}.png", {}) for i in range(20, 23)}
     rows = [write_task(item, *told, place.interface) for item, told in wanted.items()]
     with spoiling_proxy(studio_server.url) as proxy:
