@@ -77,9 +77,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for seconds where a real loop waits for a minute."""
     monkeypatch.setattr(loop.start, "Studio", functools.partial(Studio, timeout_s=PATIENCE_S))
     monkeypatch.setattr(loop.start, "StudioDesk", functools.partial(StudioDesk, settle_s=4.0))
-    monkeypatch.setattr(matching, "SETTLE_S", 4.0)
+    monkeypatch.setattr(importing, "SETTLE_S", 4.0)
     monkeypatch.setattr(desk, "POLL_S", 0.5)
-    monkeypatch.setattr(matching, "POLL_S", 0.5)
+    monkeypatch.setattr(importing, "POLL_S", 0.5)
 
 
 def go_through(
