@@ -97,8 +97,12 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
     with _alone(settings.folder), State.create(settings.state_url) as state:
         tower = find_tower(settings, state)
         encoders = reducing(loaded, ReducedImages.inside(settings.folder, settings.images.side))
+        adopted = (
+            settings.label_studio.project_id is not None
+        )  # what is wrong with it is told before encoding
+        entered = enter_project(settings, state, studio) if adopted else None
         items, n_encoded, problems = take_in(settings, state, encoders, shows)
-        interface, project_id = enter_project(settings, state, studio)
+        interface, project_id = entered or enter_project(settings, state, studio)
         n_imported = import_images(settings, state, studio, project_id, interface, items, shows)
         if tower is not None:
             score_by_texts(

@@ -238,6 +238,19 @@ def test_tasks_are_matched_to_images_however_they_name_them(
             assert name in held[task_id]["image"]
 
 
+def test_what_an_adopted_project_does_not_ask_is_told_before_an_image_is_opened(
+    studio_server: ThrowawayServer,
+) -> None:
+    ward = Ward.open(studio_server, "asks-other-things")
+    project_id, _ = found(ward, ward.studio, KINDS["tick boxes"].xml, local(ward))
+    result = ward.run(
+        "start", "--set", f"label_studio.project_id={project_id}", "--set", "images.source=gone",
+        "--set", 'project.findings=["Mass"]',
+    )  # fmt: skip
+    told = " ".join(result.output.split())
+    assert "does not ask for Mass; it asks for Edema, Effusion" in told
+
+
 def test_an_image_with_two_tasks_stops_the_start_which_names_both(studio_server: ThrowawayServer) -> None:
     ward = Ward.open(studio_server, "two-tasks")
     addresses = local(ward)

@@ -24,7 +24,7 @@ from pixels_encoder import write_pictures
 from studio_proxy import Spoil, SpoilingProxy, spoiling_proxy
 
 import loop.start
-from annotate import desk, matching
+from annotate import desk, importing
 from annotate.desk import StudioDesk
 from annotate.interface import parse_interface
 from annotate.studio import Studio
