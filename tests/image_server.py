@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +21,7 @@ class ImageServer:
         signature: What the query must hold; None = nothing.
         fails: Path to how often it answers 503 before it serves.
         moved: Path to the address that it redirects to.
+        wait_s: Seconds before an answer.
         asked: Requests by path.
         keys: Every ``Authorization`` that was sent.
     """
@@ -29,6 +32,7 @@ class ImageServer:
         self.signature: str | None = None
         self.fails: Counter[str] = Counter()
         self.moved: dict[str, str] = {}
+        self.wait_s = 0.0
         self.asked: Counter[str] = Counter()
         self.keys: set[str | None] = set()
 
@@ -58,6 +62,7 @@ class ImageServer:
         parts = urlsplit(request.path)
         path = unquote(parts.path)
         self.asked[path] += 1
+        time.sleep(self.wait_s)
         self.keys.add(request.headers.get("Authorization"))
         body, status = self.files.get(path, b"gone"), 200 if path in self.files else 404
         if self.fails[path] > 0:
@@ -74,4 +79,5 @@ class ImageServer:
             request.send_header("Location", self.moved[path])
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        request.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # whoever asked was killed
+            request.wfile.write(body)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +177,31 @@ def test_a_server_that_is_busy_is_asked_again_and_one_that_stays_so_is_told(
     before = server.asked.copy()
     assert len(fetch(source, tmp_path / "b")[0]) == 6
     assert sum((server.asked - before).values()) == 6 - len(kept)  # it goes on where it was
+
+
+def test_a_fetch_that_was_killed_goes_on_where_it_was_and_keeps_no_torn_copy(
+    tmp_path: Path, server: ImageServer
+) -> None:
+    server.files = {f"/cxr/p{i}/{i}.png": png(i) for i in range(40)}
+    server.wait_s = 0.1
+    source, copies = manifest(tmp_path, listed(server)), tmp_path / "copies"
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom loop.find import fetch_found, find_images\n"
+        "source, copies = map(Path, sys.argv[1:])\n"
+        "fetch_found(find_images(source, '', b'k', copies), b'k', lambda done, of: print(done, flush=True))\n"
+    )
+    args = [sys.executable, "-c", program, str(source), str(copies)]
+    with subprocess.Popen(args, stdout=subprocess.PIPE, text=True) as fetching:
+        assert fetching.stdout is not None
+        assert fetching.stdout.readline() == "1\n"
+        fetching.kill()
+    kept = {path.name for path in copies.rglob("[!.]*.png")}
+    assert 0 < len(kept) < 40
+    server.wait_s = 0.0
+    found, problems = fetch(source, copies)
+    assert (len(found), problems) == (40, ())
+    assert [image.path.read_bytes() for image in found] == [server.files[p] for p in sorted(server.files)]
+    assert {n for path, n in server.asked.items() if path.rpartition("/")[2] in kept} == {1}
 
 
 def test_an_image_beyond_all_measure_is_not_kept(
