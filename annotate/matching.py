@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from annotate.interface import Interface
 from annotate.payloads import Json, path_in_address
 
+MOST_ALIKE = 10  # images that one task could be, of which the message tells
 BY_ITEM, EXACT, BY_PATH = 3, 2, 1  # what a match rests on; the higher the surer
 
 
@@ -96,51 +97,69 @@ def match_existing(
 
 
 class _Index:
-    """Images by everything that may name them."""
+    """Images by everything that may name them; of a million files of one name none is compared with each task."""
 
     def __init__(self, images: Mapping[str, Sought], key: str, *, by_key: bool) -> None:
         self._images, self._key, self._by_key = images, key, by_key
         self._by_value: dict[str, list[str]] = {}
         self._by_address: dict[str, list[str]] = {}
         self._by_name: dict[str, list[str]] = {}
+        self._by_tail: dict[str, list[str]] = {}  # the last parts of a path, as many as a task may name
+        self._by_path: dict[str, list[str]] = {}  # all parts below the folder of all images
         n_common = _count_common([image.path.parent.parts for image in images.values()])
-        self._depth = {item: len(image.path.parent.parts) - n_common for item, image in images.items()}
+        self._deepest = 1
         for item, image in images.items():
-            names = {image.path.name, stored_name(image.path.name)} | ({image.path.stem} if by_key else set())
-            for table, words in (
-                (self._by_value, [image.value.strip()]),
-                (self._by_address, [_bare(image.address)]),
-                (self._by_name, names),
-            ):
-                for word in words:
-                    if word:
-                        table.setdefault(word, []).append(item)
+            folders = image.path.parent.parts[n_common:]
+            self._deepest = max(self._deepest, len(folders) + 1)
+            _file(self._by_value, image.value.strip(), item)
+            _file(self._by_address, _bare(image.address), item)
+            for name in {
+                image.path.name,
+                stored_name(image.path.name),
+                *([image.path.stem] if by_key else []),
+            }:
+                _file(self._by_name, name, item)
+                _file(self._by_path, "/".join((*folders, name)), item)
+                for n in range(len(folders) + 1):
+                    _file(self._by_tail, "/".join((*folders[len(folders) - n :], name)), item)
 
     def names_in(self, data: Json) -> set[str]:
         """The file names that a task's data could mean."""
         return {path.name for path in _paths(self._value(data))}
 
     def find(self, data: Json, name_counts: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-        """Every image that a task's data could name, with how sure that is."""
+        """Images that a task's data could name, with how sure that is; of very many alike some."""
         if (item := str(data.get("item"))) in self._images:
             return {item: (BY_ITEM, 0)}
         value = self._value(data)
         table, word = (self._by_value, value) if self._by_key else (self._by_address, _bare(value))
         if word and (exact := table.get(word)):
-            return dict.fromkeys(exact, (EXACT, 0))
+            return dict.fromkeys(exact[:MOST_ALIKE], (EXACT, 0))
         found: dict[str, tuple[int, int]] = {}
         for path in _paths(value):
-            named = self._by_name.get(path.name, [])
-            unique = len(named) == 1 and name_counts[path.name] == 1
-            for item in named:
+            for item in self._ending_alike(path, name_counts):
                 n = _shared_folders(self._images[item].path, path)
-                if unique or n >= min(self._depth[item], len(path.parent.parts)):
-                    found[item] = max(found.get(item, (BY_PATH, 0)), (BY_PATH, n))
+                found[item] = max(found.get(item, (BY_PATH, 0)), (BY_PATH, n))
         return found
+
+    def _ending_alike(self, path: PurePosixPath, name_counts: Mapping[str, int]) -> Iterator[str]:
+        """Images of a path: their folders or the task's agree to the last, or there is one of this name only."""
+        parts = [part for part in path.parts if part != "/"]
+        yield from self._by_tail.get("/".join(parts), ())[:MOST_ALIKE]
+        for n in range(1, min(len(parts), self._deepest) + 1):
+            yield from self._by_path.get("/".join(parts[-n:]), ())[:MOST_ALIKE]
+        named = self._by_name.get(path.name, ())
+        if len(named) == 1 and name_counts[path.name] == 1:
+            yield named[0]
 
     def _value(self, data: Json) -> str:
         value = data.get(self._key)
         return "" if value is None else str(value).strip()
+
+
+def _file(table: dict[str, list[str]], key: str, item: str) -> None:
+    if key:
+        table.setdefault(key, []).append(item)
 
 
 def stored_name(name: str) -> str:

@@ -89,6 +89,13 @@ def test_a_task_of_another_patient_s_image_of_the_same_name_is_a_stranger() -> N
     assert found.strangers == (4,)
 
 
+def test_an_archive_whose_files_have_all_the_same_name_is_matched_by_its_folders() -> None:
+    ours = at(*(f"/here/p{n}/study{n % 2}/frontal.jpg" for n in range(10_000)))
+    rows = [row(n, f"s3://bucket/x/p{n}/study{n % 2}/frontal.jpg") for n in range(10_000)]
+    found = match_existing(rows, INTERFACE, ours)  # compared each with each this would not end
+    assert found.task_ids == {f"i{n + 1}": n for n in range(10_000)}
+
+
 def test_what_could_be_either_is_listed_with_both_and_not_guessed() -> None:
     rows = [row(1, "/data/upload/1/0123abcd-1.png"), row(2, "/a/3.png"), row(3, "/b/3.png"), row(4, "4.png")]
     found = match_existing(rows, INTERFACE, at("train/1.png", "test/1.png", "3.png", "4.png"))
