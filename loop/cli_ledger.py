@@ -43,7 +43,7 @@ def ledger(ctx: click.Context, config: Path, out: Path | None, last: int, quiet:
 
     One row for every image that was asked (stream, round, rank, strategy, reason, inclusion probability, scores), every
     version of every label, skips, withdrawals and deleted tasks. Labels that nobody asked for are booked as overrun (the
-    queue had run dry) or outsider (picked by hand). Each row holds the hash of the one before.
+    queue had run dry), outsider (picked by hand) or declared (see [labels] existing). Each row holds the hash of the one before.
 
     \b
     Example:

@@ -94,7 +94,7 @@ def spoken(command: Command) -> Command:
         )  # its retries are no facts
         level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
         logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s")
-        for chatty in ("httpx", "httpcore", "urllib3", "matplotlib", "PIL"):
+        for chatty in ("httpx", "httpcore", "urllib3", "botocore", "aiobotocore", "matplotlib", "PIL"):
             logging.getLogger(chatty).setLevel(logging.WARNING)  # their INFO lines name addresses, not facts
         command(quiet=quiet, **rest)
 
