@@ -21,6 +21,7 @@ from annotate.studio import Studio
 
 if TYPE_CHECKING:
     from annotate.conftest import Workplace
+    from annotate.desk import StudioDesk
     from loop.demo.server import ThrowawayServer
 
 pytestmark = pytest.mark.studio
@@ -230,6 +231,44 @@ def test_a_spoiled_push_leaves_exactly_one_copy_in_the_queue(
         assert desk.push("loop-r1", batch(order)) == receipt
     assert (receipt.version, receipt.queue, receipt.warnings) == (served_as, tuple(order), ())
     assert place.studio.model_versions(place.project_id) == versions
+    assert place.work_through(3) == order
+
+
+def one_by_one(desk: StudioDesk) -> StudioDesk:
+    """The desk as it sends a batch in a large project."""
+    return replace(desk, import_below=0)
+
+
+def test_in_a_large_project_a_batch_is_sent_one_by_one_and_served_in_the_same_order(place: Workplace) -> None:
+    order = [place.tasks[i] for i in (7, 2, 9)]
+    suggestions = batch(order, random=order[1:2])
+    receipt = one_by_one(place.desk).push("loop-r1", suggestions)
+    assert (receipt.version, receipt.queue, receipt.warnings) == ("loop-r1", tuple(order), ())
+    assert place.desk.push("loop-r1", suggestions) == receipt
+    assert place.studio.model_versions(place.project_id) == {"loop-r1": 3}
+    assert place.work_through(3) == order
+
+
+@pytest.mark.parametrize(
+    ("how", "stored"),
+    [
+        ("lose the answer", {"loop-r1": 1}),
+        ("answer 502", {"loop-r1": 1}),
+        ("lose the request", {}),
+        ("double", {"loop-r1": 4}),
+    ],
+)
+def test_a_batch_that_was_spoiled_on_its_way_one_by_one_is_abandoned(
+    place: Workplace, studio_server: ThrowawayServer, how: Spoil, stored: dict[str, int]
+) -> None:
+    order = [place.tasks[i] for i in (4, 3, 2)]
+    with spoiling_proxy(studio_server.url) as proxy:
+        desk = one_by_one(place.through(proxy.url, studio_server.api_key))
+        proxy.spoil_next("api/predictions", how)
+        receipt = desk.push("loop-r1", batch(order))
+        assert desk.push("loop-r1", batch(order)) == receipt
+    assert (receipt.version, receipt.queue, receipt.warnings) == ("loop-r1-b", tuple(order), ())
+    assert place.studio.model_versions(place.project_id) == stored | {"loop-r1-b": 3}
     assert place.work_through(3) == order
 
 
