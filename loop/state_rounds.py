@@ -1,0 +1,146 @@
+"""What the state knows of rounds: batches, their pushes, the decisions behind them and the probes that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from annotate.records import Receipt
+from loop import schema
+from loop.errors import Unavailable
+from loop.rows import Round, read_round, write_picks, write_round, write_time
+from loop.state_facts import Facts, insert, open_ledger
+
+Readings = Mapping[tuple[int, str], Sequence[float]]
+NOTHING: Readings = MappingProxyType({})
+
+
+class Rounds(Facts):
+    """Rounds, written before anybody is told of them."""
+
+    def add_round(
+        self, round_: Round, report: Mapping[str, Any], probe: bytes | None, readings: Readings = NOTHING
+    ) -> None:
+        """Commit a batch with its scores, its report, its probe and what the certificate read in one transaction, before anyone is told.
+
+        The database itself refuses scores of an image whose label is known already, and any later change of them.
+
+        Raises:
+            Unavailable: Another process committed another batch under this number, or an image of it is labelled.
+        """
+        t = schema.rounds.c
+        with self._db.write() as connection:
+            held = connection.scalar(select(t.version).where(t.number == round_.number))
+            if held == round_.version:
+                return
+            if held is not None:
+                raise Unavailable(
+                    f"Round {round_.number} was committed by another process as {held}. Run the command again: "
+                    "it goes on from there."
+                )
+            insert(connection, schema.rounds, [write_round(round_)])
+            insert(connection, schema.picks, picks := write_picks(round_))
+            open_ledger(connection).add_readings(readings, write_time(round_.at))
+            open_ledger(connection).add_round(write_round(round_), picks)
+            _insert_report(connection, round_.number, report, round_.at, probe)
+
+    def rounds(self) -> list[Round]:
+        """Every batch asked, oldest first."""
+        with self._db.read() as connection:
+            return _rounds(connection, None)
+
+    def last_round(self) -> Round | None:
+        """The batch asked last; None before the first."""
+        t = schema.rounds.c
+        return self._round(select(t.number).order_by(t.number.desc()))
+
+    def unconfirmed(self) -> Round | None:
+        """The batch that was committed, but not yet seen in Label Studio."""
+        t = schema.rounds.c
+        confirmed = select(schema.pushes.c.number)
+        return self._round(select(t.number).where(t.number.not_in(confirmed)).order_by(t.number))
+
+    def last_push(self) -> tuple[str, int] | None:
+        """Model version and number of predictions of the batch that was served last; None before the first."""
+        t = schema.pushes.c
+        rows = self._db.rows(select(t.version, t.n_served).order_by(t.number.desc()).limit(1))
+        return (rows[0].version, rows[0].n_served) if rows else None
+
+    def confirm_push(self, number: int, receipt: Receipt, at: datetime) -> None:
+        """Note that a batch was seen in Label Studio."""
+        t = schema.pushes
+        with self._db.write() as connection:
+            if connection.execute(select(t.c.seq).where(t.c.number == number)).first() is not None:
+                return
+            row = {
+                "number": number,
+                "version": receipt.version,
+                "n_served": receipt.n_served,
+                "warnings": list(receipt.warnings),
+                "at": write_time(at),
+            }
+            connection.execute(t.insert(), row)
+
+    def served_version(self) -> str | None:
+        """What Label Studio was seen to serve last; None before the first push, or where all its tasks were gone."""
+        t = schema.pushes.c
+        latest = self._db.rows(select(t.version, t.n_served).order_by(t.number.desc()).limit(1))
+        return latest[0].version if latest and latest[0].n_served else None
+
+    def _round(self, number: Any) -> Round | None:
+        with self._db.read() as connection:
+            found = connection.scalar(number.limit(1))
+            return None if found is None else _rounds(connection, found)[0]
+
+    # -- decisions and probes ------------------------------------------------------------------------------------
+
+    def add_report(
+        self,
+        number: int,
+        report: Mapping[str, Any],
+        at: datetime,
+        probe: bytes | None = None,
+        readings: Readings = NOTHING,
+    ) -> None:
+        """Note a decision that asked no batch, the probe it was made with, and what the certificate read."""
+        with self._db.write() as connection:
+            open_ledger(connection).add_readings(readings, write_time(at))
+            _insert_report(connection, number, report, at, probe)
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Every decision, oldest first."""
+        t = schema.reports.c
+        return [row.report for row in self._db.rows(select(t.report).order_by(t.seq))]
+
+    def probe(self, number: int | None = None) -> bytes | None:
+        """The probe trained last, or last in a round; None if there is none."""
+        t = schema.probes.c
+        query = select(t.probe).order_by(t.seq.desc())
+        found = self._db.value(query if number is None else query.where(t.number == number))
+        return None if found is None else bytes(found)
+
+
+def _rounds(connection: Connection, number: int | None) -> list[Round]:
+    """One batch, or all of them, oldest first."""
+    heads, picks = select(schema.rounds), select(schema.picks)
+    if number is not None:
+        heads = heads.where(schema.rounds.c.number == number)
+        picks = picks.where(schema.picks.c.number == number)
+    of_round: dict[int, list[Any]] = {}
+    for row in connection.execute(picks.order_by(schema.picks.c.number, schema.picks.c.rank)):
+        of_round.setdefault(row.number, []).append(row)
+    found = connection.execute(heads.order_by(schema.rounds.c.number))
+    return [read_round(head, of_round.get(head.number, [])) for head in found]
+
+
+def _insert_report(
+    connection: Connection, number: int, report: Mapping[str, Any], at: datetime, probe: bytes | None
+) -> None:
+    row = {"number": number, "report": dict(report), "at": write_time(at)}
+    connection.execute(schema.reports.insert(), row)
+    if probe is not None:
+        connection.execute(schema.probes.insert(), {"number": number, "probe": probe})
