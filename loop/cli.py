@@ -122,7 +122,8 @@ def start(settings: Settings, quiet: bool, as_json: bool) -> None:
     Example:
       LABEL_STUDIO_API_KEY=... loop start -c loop.toml --url http://localhost:8080
     """
-    from loop.show import Progress, show_start
+    from loop.show import Progress
+    from loop.show_start import show_start
     from loop.start import start as start_project
 
     with Progress(visible=not (quiet or as_json)) as progress:
@@ -164,9 +165,9 @@ def step(
     Example:
       loop step -c loop.toml --json
     """
-    from loop.controller import rehearse
     from loop.controller import step as take_turn
-    from loop.show import show_step
+    from loop.rehearsal import rehearse
+    from loop.show_step import show_step
     from loop.start import opened
 
     with opened(settings, api_key()) as loop:
@@ -194,7 +195,7 @@ def watch(ctx: click.Context, settings: Settings, quiet: bool, every: float, as_
     Example:
       loop watch -c loop.toml --every 30
     """
-    from loop.show import show_step, show_waiting
+    from loop.show_step import show_step, show_waiting
     from loop.start import opened
     from loop.watch import watch as keep_watch
 
@@ -221,8 +222,8 @@ def status(settings: Settings, quiet: bool, as_json: bool, plot: Path | None) ->
     Example:
       loop status -c loop.toml --plot curves.png
     """
-    from loop.show import show_status
     from loop.show_agreement import show_agreement
+    from loop.show_status import show_status
     from loop.status import Status, draw_project, read_status
 
     def show(found: Status) -> None:

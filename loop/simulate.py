@@ -14,10 +14,12 @@ from sklearn.metrics import roc_auc_score
 
 from annotate.records import Label, Pull, Receipt, Roll, Suggestion, Task
 from loop.archive import Archive, read_archive
-from loop.controller import Loop, ask_first_batch, project_pool, step
+from loop.controller import ask_first_batch, step
 from loop.features import FeatureTable
 from loop.items import Item, draw_streams
+from loop.opening import project_pool
 from loop.probe import Probe
+from loop.project import Loop
 from loop.report import StepReport, as_json
 from loop.settings import Settings, make_settings
 from loop.state import State

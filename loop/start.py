@@ -20,7 +20,7 @@ from annotate.matching import ensure_tasks, match_existing
 from annotate.studio import Studio
 from loop.board import StudioBoard
 from loop.cold_start import find_tower, open_zero_shot, score_by_texts
-from loop.controller import Loop, ask_first_batch, project_pool
+from loop.controller import ask_first_batch
 from loop.encoders import Encoder
 from loop.encoders.devices import load_on_devices
 from loop.encoders.embed import here
@@ -30,6 +30,8 @@ from loop.encoders.reducing import named, reducing
 from loop.errors import BadInput, Unavailable
 from loop.features import FeatureStore
 from loop.items import Item, draw_streams, ensure_patient_key, find_images, hash_images
+from loop.opening import project_pool
+from loop.project import Loop
 from loop.reduced import ReducedImages
 from loop.report import StepReport, as_json
 from loop.serving import address_images

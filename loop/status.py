@@ -14,8 +14,8 @@ from loop.agreement import AgreementReport, measure_agreement, warn_of_ceilings
 from loop.assess import Assessment, assess
 from loop.book import Book
 from loop.cold_start import open_zero_shot
-from loop.controller import open_book, open_book_of, project_pool, read_history
 from loop.errors import BadInput
+from loop.opening import open_book, open_book_of, project_pool, read_history
 from loop.readings import asked_from_random, labels_by_item, readers_of, reviewed_at
 from loop.report import LabelCount, StepReport, as_json
 from loop.settings import Settings

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 from annotate.errors import PushUnconfirmed, StudioUnavailable
-from loop.controller import Loop, step
+from loop.controller import step
 from loop.errors import Unavailable
+from loop.project import Loop
 from loop.report import StepReport
 
 LONGEST_WAIT_S = 600.0

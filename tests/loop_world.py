@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from annotate.records import Label, Pull, Receipt, Roll, Suggestion, Task
-from loop.controller import Loop
 from loop.features import FeatureTable
 from loop.items import Item, draw_streams
 from loop.probe import fit_projection
+from loop.project import Loop
 from loop.settings import Settings, load_settings
 from loop.simulate import EPOCH, Oracle, Ticks
 from loop.state import State

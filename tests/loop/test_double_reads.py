@@ -10,11 +10,12 @@ import pytest
 from loop_world import FINDINGS, Bench, World
 
 from annotate.records import Suggestion
-from loop.controller import Loop, ask_first_batch, step
+from loop.controller import ask_first_batch, step
+from loop.project import Loop
 from loop.readings import DOUBLE_READS, draw_double_reads
 from loop.settings import Settings
-from loop.show import show_status
 from loop.show_agreement import show_agreement
+from loop.show_status import show_status
 from loop.state import State
 from loop.status import Status, read_status
 

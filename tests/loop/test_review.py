@@ -11,8 +11,10 @@ from loop_world import FINDINGS, Bench, World
 
 from annotate.errors import StudioUnavailable
 from annotate.records import Receipt, Suggestion
-from loop.controller import Loop, ask_first_batch, read_book, step
+from loop.controller import ask_first_batch, step
 from loop.errors import BadInput
+from loop.opening import read_book
+from loop.project import Loop
 from loop.readings import REVIEW, asked_from_random
 from loop.review import PUSHED, find_doubts, push_review
 from loop.show_review import show_review
