@@ -5,7 +5,7 @@ Times are text, ISO 8601 in UTC with microseconds, so that they sort as they fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 from sqlalchemy import (
     JSON,
@@ -26,6 +26,7 @@ from sqlalchemy import (
     text,
 )
 
+from loop import triggers
 from loop.ledger import Ledger
 
 metadata = MetaData()
@@ -203,18 +204,6 @@ def first_tables(connection: Connection) -> None:
     connection.execute(text(CURRENT_ANNOTATIONS))
 
 
-UNLABELLED = "was labelled before its scores were written"
-TOLD = "was told to the annotators before this image was added"
-KEPT = "rows are never changed"
-
-LABELLED = """EXISTS (
-    SELECT 1 FROM current_annotations AS a WHERE a.task_id = (
-        SELECT t.task_id FROM tasks AS t
-        WHERE t.item = NEW.item AND t.task_id NOT IN (SELECT g.task_id FROM gone_tasks AS g)
-        ORDER BY t.seq DESC LIMIT 1))"""
-PUSHED = "EXISTS (SELECT 1 FROM pushes AS p WHERE p.number = NEW.number)"
-
-
 KEPT_TABLES = (  # those that the first migration made; a later table brings its own triggers
     "facts",
     "items",
@@ -235,60 +224,14 @@ KEPT_TABLES = (  # those that the first migration made; a later table brings its
 
 def refuse_hindsight(connection: Connection) -> None:
     """What was written down stays, and an image is scored before its label exists: the database refuses the rest."""
-    for statement in (_for_sqlite if connection.dialect.name == "sqlite" else _for_postgres)(KEPT_TABLES):
-        connection.execute(text(statement))
+    triggers.refuse(connection, KEPT_TABLES)
 
 
 def keep_ledger(connection: Connection) -> None:
     """Who labelled what, and why it was asked, hash-chained; a state that is older than its ledger gets one."""
     ledger.create(connection, checkfirst=True)
     Ledger(connection, metadata.tables).build()
-    keep = _kept_by_sqlite if connection.dialect.name == "sqlite" else _kept_by_postgres
-    for statement in keep([ledger.name]):
-        connection.execute(text(statement))
-
-
-def _kept_by_sqlite(tables: Sequence[str]) -> Iterator[str]:
-    for table in tables:
-        for verb in ("UPDATE", "DELETE"):
-            yield (
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table}, {KEPT}'); END"
-            )
-
-
-def _kept_by_postgres(tables: Sequence[str]) -> Iterator[str]:
-    for table in tables:
-        yield (
-            f"CREATE TRIGGER {table}_kept BEFORE UPDATE OR DELETE ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-
-
-def _for_sqlite(tables: Sequence[str]) -> Iterator[str]:
-    yield from _kept_by_sqlite(tables)
-    for name, case, fact in (
-        ("scores_before_labels", LABELLED, f"an image {UNLABELLED}"),
-        ("picks_before_push", PUSHED, f"a batch {TOLD}"),
-    ):
-        yield f"CREATE TRIGGER {name} BEFORE INSERT ON picks WHEN {case} BEGIN SELECT RAISE(ABORT, '{fact}'); END"
-
-
-def _for_postgres(tables: Sequence[str]) -> Iterator[str]:
-    yield (
-        "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        f"RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ', {KEPT}'; END $$"
-    )
-    yield from _kept_by_postgres(tables)
-    yield (
-        "CREATE FUNCTION refuse_hindsight() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        f"IF {LABELLED} THEN RAISE EXCEPTION 'an image {UNLABELLED}'; END IF; "
-        f"IF {PUSHED} THEN RAISE EXCEPTION 'a batch {TOLD}'; END IF; RETURN NEW; END $$"
-    )
-    yield (
-        "CREATE TRIGGER scores_before_labels BEFORE INSERT ON picks "
-        "FOR EACH ROW EXECUTE FUNCTION refuse_hindsight()"
-    )
+    triggers.keep(connection, [ledger.name])
 
 
 Migration = Callable[[Connection], None]
