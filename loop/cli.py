@@ -17,6 +17,7 @@ from loop.cli_features import encode, features
 from loop.cli_ledger import ledger
 from loop.cli_options import api_key, as_json_option, configured, force_option, plot_option, spoken, tell
 from loop.cli_review import review
+from loop.cli_rollback import rollback
 from loop.cli_trials import demo, simulate
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ for command in (
     features,
     encoders,
     review,
+    rollback,
     ledger,
     simulate,
     demo,

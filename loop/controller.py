@@ -19,6 +19,7 @@ from loop.probe import Probe
 from loop.project import Loop
 from loop.readings import draw_double_reads, note_double_reads, order_queue
 from loop.report import BatchReport, StepReport
+from loop.rollback import complete_rollback, tell_completed
 from loop.state import Round
 from loop.strategies import COLD, Pick
 from loop.sync import sync
@@ -91,7 +92,9 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
 
     if recount:
         book = read_book(loop, recount=True)
-    last = present.number
+    last = (
+        loop.state.n_rounds()
+    )  # after a rollback, too: what was judged is all labels, those of undone rounds included
     log.info("training the probe and refitting the learning curves on %d labels", len(book.items))
     assessment = assess(book, loop.features, loop.projection, loop.settings, last, read_history(loop.state))
     report = report_decision(loop, book, assessment, n_pulled, last)
@@ -116,7 +119,9 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
 
 
 def complete_push(loop: Loop) -> StepReport | None:
-    """Finish the push of a round that was committed but not confirmed; None if there is none."""
+    """Finish what an earlier command wrote down and did not do: a rollback, or the push of a round; None if all is done."""
+    if (undone := complete_rollback(loop)) is not None:
+        return tell_completed(undone, _told(loop))
     unconfirmed = loop.state.unconfirmed()
     if unconfirmed is None:
         return None
@@ -193,4 +198,4 @@ def _told_already(loop: Loop, report: StepReport) -> StepReport | None:
 
 
 def _told(loop: Loop) -> StepReport:
-    return StepReport.from_json(loop.state.reports()[-1])
+    return StepReport.from_json(loop.state.last_report() or {})

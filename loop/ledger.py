@@ -29,6 +29,7 @@ from loop.booking import (
     lookup_of,
     read_answer,
     read_row,
+    rolled_row,
     said_row,
 )
 from loop.chain import START, Entry, extend
@@ -65,7 +66,7 @@ class Ledger:
         held = self._held(ids)
         item_of = self._items_of([row["task_id"] for row in rows])
         picks = self._picks_of(list(item_of.values()))
-        pushed, pull_before = self._pushed(), self._pull_before(at)
+        served, pull_before = self._served(), self._pull_before(at)
         batches: dict[int, list[list[Answer]]] = {}
         booked: list[Row] = []
         for row in rows:
@@ -76,7 +77,7 @@ class Ledger:
                 booking = picks[item]
             else:
                 label = read_answer(row, at)
-                number = find_batch(pushed, label, pull_before)
+                number = find_batch(served, label, pull_before)
                 if number is not None and number not in batches:
                     batches[number] = self._batch(number, at)
                 dry = number is not None and ran_dry(batches[number], label)
@@ -101,6 +102,10 @@ class Ledger:
         rows = [read_row(*key, y, at) for key, y in sorted(readings.items())]
         held = {(row["round"], row["finding"]): row["y"] for row in self._read_rows()}
         self._append([row for row in rows if held.get((row["round"], row["finding"])) != row["y"]])
+
+    def add_rollback(self, row: Row) -> None:
+        """Book a going back to an earlier round, from its row."""
+        self._append([rolled_row(row)])
 
     def build(self) -> None:
         """Book everything that a state without a ledger holds, in the order in which it was written."""
@@ -258,12 +263,13 @@ class Ledger:
                 found[row.item] = {name: told.get(name) for name in BOOKING}
         return found
 
-    def _pushed(self) -> dict[int, datetime]:
-        """Round to when it was seen in Label Studio, of rounds in the ledger."""
+    def _served(self) -> list[tuple[int, datetime]]:
+        """Each batch with the time from which annotators had it, of rounds in the ledger; after a rollback, again."""
         last = self._db.scalar(select(func.max(self._t["ledger"].c.round))) or 0
-        t = self._t["pushes"].c
-        query = select(t.number, t.at).where(t.number <= last)
-        return {number: datetime.fromisoformat(at) for number, at in self._db.execute(query)}
+        t, back, done = self._t["pushes"].c, self._t["rollbacks"].c, self._t["restored"].c
+        served = list(self._db.execute(select(t.number, t.at).where(t.number <= last)))
+        served += self._db.execute(select(back.to_round, done.at).where(back.number == done.number))
+        return sorted(((number, datetime.fromisoformat(at)) for number, at in served), key=lambda one: one[1])
 
     def _pull_before(self, at: str) -> datetime | None:
         t = self._t["pulls"].c

@@ -22,7 +22,7 @@ BY_FINDING = ("answers", "scores", "bets")
 COLUMNS = (
     "seq", "at", "event", "stream", "item", "task", "annotation", "annotator", "created_at", "updated_at", "lead_time_s", "skipped",
     "ground_truth", "answers", "round", "rank", "strategy", "reason", "inclusion_probability", "utility", "scores", "bets", "version",
-    "problem", "raw_sha256", "finding", "y",
+    "problem", "raw_sha256", "finding", "y", "to_round", "undone",
 )  # fmt: skip
 """In the order of a CSV; ``hash`` comes behind them. Those of `BY_FINDING` have one column a finding."""
 

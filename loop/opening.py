@@ -32,6 +32,7 @@ def open_book(state: State, features: Features, settings: Settings, *, recount: 
 def open_book_of(items: Sequence[Item], state: State, settings: Settings, *, recount: bool = False) -> Book:
     """Book the labels of some of the images."""
     there = {item.item for item in items}
+    present = state.last_round()
     tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
     return keep_book(
         items,
@@ -43,6 +44,7 @@ def open_book_of(items: Sequence[Item], state: State, settings: Settings, *, rec
         state.readings(),
         recount=recount,
         consensus=settings.labels.consensus,
+        present=None if present is None else present.number,
     )
 
 

@@ -29,6 +29,14 @@ class Desk(Source, Protocol):
         """Put the queue back to a version that was pushed, if somebody changed it; says so as a warning."""
         ...
 
+    def go_back(self, version: str) -> bool:
+        """Serve a version again that was pushed earlier; False if it is not held any more."""
+        ...
+
+    def unpush(self, versions: Sequence[str]) -> int:
+        """Remove what was pushed under these versions; labels stay. Returns how many suggestions."""
+        ...
+
 
 class Board(Protocol):
     """Where annotators read whether to go on: the project's title and instructions."""

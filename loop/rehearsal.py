@@ -45,3 +45,9 @@ class _Rehearsal:
 
     def keep_serving(self, version: str) -> tuple[str, ...]:
         return ()
+
+    def go_back(self, version: str) -> bool:
+        return True
+
+    def unpush(self, versions: Sequence[str]) -> int:
+        return 0

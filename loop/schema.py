@@ -179,6 +179,23 @@ ledger = Table(  # one row a pick, a version of a label or a deleted task, each 
     Column("row", Text, nullable=False),
     Column("hash", String(64), nullable=False),
 )
+rollbacks = Table(  # a going back to an earlier round; what it undid stays in its tables
+    "rollbacks",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("to_round", Integer, ForeignKey("rounds.number"), nullable=False),
+    Column("undone", JSON, nullable=False),  # numbers of rounds
+    Column("reports", JSON, nullable=False),  # seq of the decisions that went with them
+    Column("at", String(32), nullable=False),
+)
+restored = Table(  # rollbacks that Label Studio was seen to follow, as `pushes` are of rounds
+    "restored",
+    metadata,
+    Column("number", Integer, ForeignKey("rollbacks.number"), primary_key=True, autoincrement=False),
+    Column("version", String(120), nullable=False),
+    Column("n_served", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
+)
 migrations = Table(
     "migrations",
     metadata,
@@ -229,9 +246,17 @@ def refuse_hindsight(connection: Connection) -> None:
 
 def keep_ledger(connection: Connection) -> None:
     """Who labelled what, and why it was asked, hash-chained; a state that is older than its ledger gets one."""
-    ledger.create(connection, checkfirst=True)
+    for table in (ledger, rollbacks, restored):  # it reads the others to tell which batch annotators had
+        table.create(connection, checkfirst=True)
     Ledger(connection, metadata.tables).build()
     triggers.keep(connection, [ledger.name])
+
+
+def keep_rollbacks(connection: Connection) -> None:
+    """Going back to an earlier round, as an event."""
+    for table in (rollbacks, restored):
+        table.create(connection, checkfirst=True)
+    triggers.keep(connection, [rollbacks.name, restored.name])
 
 
 Migration = Callable[[Connection], None]
@@ -242,4 +267,5 @@ MIGRATIONS: list[
     ("first tables", first_tables),
     ("refuse hindsight", refuse_hindsight),
     ("keep ledger", keep_ledger),
+    ("keep rollbacks", keep_rollbacks),
 ]

@@ -65,10 +65,12 @@ def show_status(status: Status) -> None:
                 f"{line.at:%Y-%m-%d %H:%M}",
                 f"{line.labels:,}",
                 str(line.asked),
-                line.verdict,
+                f"{line.verdict} (undone)" if line.undone else line.verdict,
                 *map(auc_cell, aucs),
             )
         out.print(table)
+    for told in status.rollbacks:
+        out.print(Text(f"rolled back: {told}", style="yellow"))
     for change in status.amendments:
         if status.last is None or change not in status.last.amendments:  # those are told above
             out.print(Text(f"changed since the start: {change}", style="yellow"))

@@ -60,6 +60,14 @@ class Oracle:
         """Nobody changes a simulation's queue."""
         return ()
 
+    def go_back(self, version: str) -> bool:
+        """Every batch is answered at once, so there is no queue to go back to."""
+        return True
+
+    def unpush(self, versions: Sequence[str]) -> int:
+        """Nothing was kept of a batch."""
+        return 0
+
     def roll(self, up_to: int | None = None) -> Roll:
         """As many tasks as there are answers; none is ever deleted."""
         return Roll(len(self._answers), len(self._answers))

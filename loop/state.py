@@ -14,19 +14,20 @@ from sqlalchemy import select
 
 from loop import schema
 from loop.database import Database
-from loop.rows import PullCount, Round, write_time
+from loop.rows import PullCount, Rollback, Round, write_time
 from loop.state_facts import as_read, open_ledger
 from loop.state_images import Images
 from loop.state_labels import Labels
+from loop.state_rollbacks import Rollbacks
 from loop.state_rounds import NOTHING, Readings, Rounds
 
-__all__ = ["NOTHING", "PullCount", "Readings", "Round", "State"]
+__all__ = ["NOTHING", "PullCount", "Readings", "Rollback", "Round", "State"]
 
 DEFAULT = "its default"  # said of a setting that was left out
 FORMERLY = {"stop.correction": "none"}  # how a state was run that does not know the setting yet
 
 
-class State(Images, Labels, Rounds):
+class State(Images, Labels, Rounds, Rollbacks):
     """The project's memory; each method is one transaction, and telling it twice changes nothing."""
 
     @classmethod

@@ -7,13 +7,14 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from annotate.records import Receipt
 from loop import schema
 from loop.errors import Unavailable
 from loop.rows import Round, read_round, write_picks, write_round, write_time
 from loop.state_facts import Facts, insert, open_ledger
+from loop.state_rollbacks import restored_push, undone_reports, undone_rounds
 
 Readings = Mapping[tuple[int, str], Sequence[float]]
 NOTHING: Readings = MappingProxyType({})
@@ -49,26 +50,37 @@ class Rounds(Facts):
             _insert_report(connection, round_.number, report, round_.at, probe)
 
     def rounds(self) -> list[Round]:
-        """Every batch asked, oldest first."""
+        """Every batch asked, those that were undone included, oldest first."""
         with self._db.read() as connection:
             return _rounds(connection, None)
 
+    def n_rounds(self) -> int:
+        """Number of the batch that was committed last, undone or not; 0 before the first."""
+        return self._db.value(select(func.max(schema.rounds.c.number))) or 0
+
     def last_round(self) -> Round | None:
-        """The batch asked last; None before the first."""
-        t = schema.rounds.c
-        return self._round(select(t.number).order_by(t.number.desc()))
+        """The batch in force: the one asked last that was not undone; None before the first."""
+        with self._db.read() as connection:
+            number = _in_force(connection)
+            return None if number is None else _rounds(connection, number)[0]
 
     def unconfirmed(self) -> Round | None:
-        """The batch that was committed, but not yet seen in Label Studio."""
-        t = schema.rounds.c
-        confirmed = select(schema.pushes.c.number)
-        return self._round(select(t.number).where(t.number.not_in(confirmed)).order_by(t.number))
+        """The batch in force if it was committed, but not yet seen in Label Studio."""
+        present, t = self.last_round(), schema.pushes.c
+        if present is None or self._db.value(select(t.seq).where(t.number == present.number)) is not None:
+            return None
+        return present
 
     def last_push(self) -> tuple[str, int] | None:
-        """Model version and number of predictions of the batch that was served last; None before the first."""
+        """Model version and number of predictions of the batch that is served; None before the first."""
         t = schema.pushes.c
-        rows = self._db.rows(select(t.version, t.n_served).order_by(t.number.desc()).limit(1))
-        return (rows[0].version, rows[0].n_served) if rows else None
+        with self._db.read() as connection:
+            pushes = connection.execute(select(t.number, t.version, t.n_served).order_by(t.number.desc()))
+            gone = undone_rounds(connection)
+            push = next((row for row in pushes if row.number not in gone), None)
+            if push is None:
+                return None
+            return restored_push(connection, push.number) or (push.version, push.n_served)
 
     def confirm_push(self, number: int, receipt: Receipt, at: datetime) -> None:
         """Note that a batch was seen in Label Studio."""
@@ -87,14 +99,8 @@ class Rounds(Facts):
 
     def served_version(self) -> str | None:
         """What Label Studio was seen to serve last; None before the first push, or where all its tasks were gone."""
-        t = schema.pushes.c
-        latest = self._db.rows(select(t.version, t.n_served).order_by(t.number.desc()).limit(1))
-        return latest[0].version if latest and latest[0].n_served else None
-
-    def _round(self, number: Any) -> Round | None:
-        with self._db.read() as connection:
-            found = connection.scalar(number.limit(1))
-            return None if found is None else _rounds(connection, found)[0]
+        push = self.last_push()
+        return push[0] if push is not None and push[1] else None
 
     # -- decisions and probes ------------------------------------------------------------------------------------
 
@@ -112,9 +118,17 @@ class Rounds(Facts):
             _insert_report(connection, number, report, at, probe)
 
     def reports(self) -> list[dict[str, Any]]:
-        """Every decision, oldest first."""
+        """Every decision, those that were undone included, oldest first."""
         t = schema.reports.c
         return [row.report for row in self._db.rows(select(t.report).order_by(t.seq))]
+
+    def last_report(self) -> dict[str, Any] | None:
+        """The decision in force: the last one that was not undone; None before the first."""
+        t = schema.reports.c
+        with self._db.read() as connection:
+            gone = undone_reports(connection)
+            told = connection.execute(select(t.seq, t.report).order_by(t.seq.desc()))
+            return next((row.report for row in told if row.seq not in gone), None)
 
     def probe(self, number: int | None = None) -> bytes | None:
         """The probe trained last, or last in a round; None if there is none."""
@@ -122,6 +136,13 @@ class Rounds(Facts):
         query = select(t.probe).order_by(t.seq.desc())
         found = self._db.value(query if number is None else query.where(t.number == number))
         return None if found is None else bytes(found)
+
+
+def _in_force(connection: Connection) -> int | None:
+    """Number of the batch asked last that was not undone."""
+    t, gone = schema.rounds.c, undone_rounds(connection)
+    numbers = connection.scalars(select(t.number).order_by(t.number.desc()))
+    return next((number for number in numbers if number not in gone), None)
 
 
 def _rounds(connection: Connection, number: int | None) -> list[Round]:

@@ -93,8 +93,10 @@ class Bench:
         self._changed: dict[int, datetime] = {}
         self._clock = Ticks()
         self.deleted: set[int] = set()
+        self.serving = ""
 
     def push(self, version: str, suggestions: tuple[Suggestion, ...]) -> Receipt:
+        self.serving = version
         if version not in [v for v, _ in self.served]:
             self.served.append((version, tuple(suggestions)))
         return Receipt(version, len(suggestions), tuple(s.task_id for s in suggestions), ())
@@ -112,6 +114,16 @@ class Bench:
 
     def keep_serving(self, version: str) -> tuple[str, ...]:
         return ()
+
+    def go_back(self, version: str) -> bool:
+        held = version in [v for v, _ in self.served]
+        self.serving = version if held else self.serving
+        return held
+
+    def unpush(self, versions: Sequence[str]) -> int:
+        gone = [suggestions for v, suggestions in self.served if v in versions]
+        self.served = [(v, suggestions) for v, suggestions in self.served if v not in versions]
+        return sum(map(len, gone))
 
     def roll(self, up_to: int | None = None) -> Roll:
         return Roll(1_000_000, 1_000_000 - len(self.deleted))
