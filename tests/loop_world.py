@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ class World:
     separation: float = 2.0
     images_a_patient: int = 1
     seed: int = 0
+    new_url: Callable[[], str] = lambda: ":memory:"  # where the next state is kept
     answers: dict[int, dict[str, float]] = field(init=False)
     items: list[Item] = field(init=False)
     features: FeatureTable = field(init=False)
@@ -62,9 +63,9 @@ class World:
         path.write_text("\n".join(f"[{name}]\n{body}" for name, body in text.items()))
         return load_settings(path, {}, {})
 
-    def state(self, url: str = ":memory:") -> State:
+    def state(self, url: str | None = None) -> State:
         """A new state that holds the world's items and tasks."""
-        state = State.create(url)
+        state = State.create(url or self.new_url())
         state.add_items(self.items)
         state.add_tasks({i.item: self.task_of[i.item] for i in self.items if i.stream != "spare"}, EPOCH)
         return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from loop.status import Status, read_status
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path, new_url: Callable[[], str]) -> World:
+    return World(tmp_path, new_url=new_url)
 
 
 def twice(world: World, share: float = 0.2, **sections: str) -> Settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ from loop.state import State
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path, separation=3.0)
+def world(tmp_path: Path, new_url: Callable[[], str]) -> World:
+    return World(tmp_path, separation=3.0, new_url=new_url)
 
 
 def queue(bench: Bench) -> tuple[Suggestion, ...]:

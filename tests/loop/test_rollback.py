@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from loop_world import Bench, World
+from loop_world import FINDINGS, Bench, World
 
 from annotate.errors import StudioUnavailable
 from loop.cli import main
@@ -68,8 +68,20 @@ class Ward:
 
 
 @pytest.fixture
-def ward(tmp_path: Path) -> Iterator[Ward]:
+def filed(tmp_path: Path) -> Iterator[Ward]:
+    """A ward whose state is a file."""
     ward = Ward(tmp_path)
+    yield ward
+    ward.state.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ward(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ward]:
+    if request.param == "sqlite":
+        yield request.getfixturevalue("filed")
+        return
+    url = request.getfixturevalue("postgres_url")
+    ward = Ward(tmp_path, project=f'name = "world"\nfindings = {list(FINDINGS)}\nstate = "{url}"')
     yield ward
     ward.state.close()
 
@@ -266,8 +278,9 @@ def dying(owner: Any, name: str, when: str) -> Callable[..., Any]:
 @pytest.mark.parametrize(("part", "name"), POINTS)
 @pytest.mark.parametrize("next_command", ["rollback", "step"])
 def test_a_rollback_that_died_anywhere_is_completed_by_the_next_command(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch, part: str, name: str, when: str, next_command: str
+    filed: Ward, monkeypatch: pytest.MonkeyPatch, part: str, name: str, when: str, next_command: str
 ) -> None:
+    ward = filed
     ward.ask(3)
     ward.wall.says_stop = True
     with monkeypatch.context() as patched:
