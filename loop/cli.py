@@ -189,16 +189,38 @@ def step(
     show_default=True,
     help="Seconds between looks at Label Studio.",
 )
+@click.option("--listen", metavar="HOST:PORT", help="Let Label Studio wake the watch by a webhook to here.")
+@click.option(
+    "--listen-url",
+    metavar="URL",
+    help="The same place as Label Studio's machine knows it, e.g. behind a proxy.",
+)
 @click.pass_context
-def watch(ctx: click.Context, settings: Settings, quiet: bool, every: float, as_json: bool) -> None:
+def watch(
+    ctx: click.Context,
+    settings: Settings,
+    quiet: bool,
+    every: float,
+    as_json: bool,
+    listen: str | None,
+    listen_url: str | None,
+) -> None:
     """Take a turn whenever a batch is finished, until stop. Ends cleanly on Ctrl-C and SIGTERM.
+
+    With --listen Label Studio tells when something was labelled, and the watch looks at once; it still polls, for a
+    webhook is never repeated.
 
     \b
     Example:
       loop watch -c loop.toml --every 30
+      loop watch -c loop.toml --listen 192.168.0.7:8090
     """
+    from contextlib import nullcontext
+
+    from loop.bell import Bell
     from loop.show_step import show_step, show_waiting
     from loop.start import opened
+    from loop.waking import woken
     from loop.watch import watch as keep_watch
 
     def tell_turn(report: StepReport) -> None:
@@ -207,8 +229,12 @@ def watch(ctx: click.Context, settings: Settings, quiet: bool, every: float, as_
         elif not quiet:
             (show_waiting if report.action == "waiting" else show_step)(report)
 
-    with opened(settings, api_key()) as loop:
-        report = keep_watch(loop, every, tell_turn)
+    key = api_key()
+    with (
+        opened(settings, key) as loop,
+        nullcontext(Bell()) if listen is None else woken(settings, key, loop, listen, listen_url) as bell,
+    ):
+        report = keep_watch(loop, every, tell_turn, bell)
     ctx.exit(STOP if report is not None and report.verdict == "STOP" else CONTINUE)
 
 

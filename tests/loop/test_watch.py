@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from loop_world import Bench, World
 
 from annotate.errors import StudioUnavailable
 from annotate.records import Pull
+from loop.bell import Bell
 from loop.controller import ask_first_batch
 from loop.report import StepReport
 from loop.watch import watch
@@ -78,7 +78,7 @@ def test_a_signal_ends_it_after_the_turn_and_gives_the_signal_its_meaning_back(
 
 def test_it_can_be_ended_from_outside(tmp_path: Path) -> None:
     world = World(tmp_path)
-    end = threading.Event()
+    bell = Bell()
     told: list[StepReport] = []
     with world.state() as state:
         loop = world.loop(state, Bench())
@@ -86,7 +86,7 @@ def test_it_can_be_ended_from_outside(tmp_path: Path) -> None:
 
         def tell(report: StepReport) -> None:
             told.append(report)
-            end.set()
+            bell.end()
 
-        watch(loop, 3600.0, tell, end)
+        watch(loop, 3600.0, tell, bell)
     assert len(told) == 1
