@@ -26,7 +26,8 @@ from loop.errors import BadInput
 
 HEADER = "X-Annotation-Loop"
 LARGEST_BODY = 1 << 20  # bytes; without a payload, as we register it, Label Studio sends about 35
-MOST_AT_ONCE = 16  # deliveries; more are hung up on, as another ring would tell nothing new
+MOST_AT_ONCE = 32  # deliveries; more wait a moment, then they are hung up on
+PATIENCE_S = 0.25  # less than the second that Label Studio waits, and an annotator with it
 SLOWEST_S = 5.0  # between two parts of a request
 EVERYWHERE = ("", "0.0.0.0", "::")
 
@@ -44,7 +45,7 @@ def read_place(text: str) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or port is None or parts.netloc != text:
+    if not host or port is None or parts.netloc != text or "@" in text:
         raise BadInput(f"--listen {text!r} is no HOST:PORT. Write for example --listen 192.168.0.7:8090.")
     return host, port
 
@@ -101,6 +102,7 @@ def listening(host: str, port: int, secret: str, bell: Bell) -> Iterator[int]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 64
 
     def __init__(self, place: tuple[str, int], secret: str, bell: Bell) -> None:
         self.secret, self.bell = secret.encode(), bell
@@ -109,7 +111,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(place, _Delivery)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
+        if self._free.acquire(timeout=PATIENCE_S):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
