@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import accumulate, groupby
 from typing import Any
 
 from sqlalchemy import Connection, Table, func, select
@@ -107,29 +106,9 @@ class Ledger:
         """Book a going back to an earlier round, from its row."""
         self._append([rolled_row(row)])
 
-    def build(self) -> None:
-        """Book everything that a state without a ledger holds, in the order in which it was written."""
-        t = self._t
-        if self._db.scalar(select(func.count()).select_from(t["ledger"])):
-            return
-        versions = [dict(row._mapping) for row in self._rows(t["annotations"], "seq")]
-        ordered = zip(accumulate((row["at"] for row in versions), max), versions, strict=True)
-        events: list[tuple[str, int, Any]] = [
-            (at, 0, [row for _, row in pulled]) for at, pulled in groupby(ordered, lambda one: one[0])
-        ]
-        lost = sorted((row.at, row.task_id) for row in self._rows(t["gone_tasks"], "task_id"))
-        events += [(at, 1, [i for _, i in found]) for at, found in groupby(lost, lambda one: one[0])]
-        picks: dict[int, list[Row]] = {}
-        for row in self._rows(t["picks"], "number", "rank"):
-            picks.setdefault(row.number, []).append(dict(row._mapping))
-        events += [(row.at, 2, dict(row._mapping)) for row in self._rows(t["rounds"], "number")]
-        for at, kind, told in sorted(events, key=lambda event: event[:2]):
-            if kind == 2:
-                self.add_round(told, picks.get(told["number"], ()))
-            else:
-                (self.add_gone if kind else self.add_labels)(told, at)
-        if events:
-            self._append([{"event": "rebuilt", "reason": REBUILT}])
+    def note_rebuilt(self) -> None:
+        """Book that the rows so far were chained afterwards."""
+        self._append([{"event": "rebuilt", "reason": REBUILT}])
 
     # -- reading ------------------------------------------------------------------------------------------------
 

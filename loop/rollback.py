@@ -94,7 +94,12 @@ def rehearse_rollback(settings: Settings, number: int) -> RollbackReport:
         BadInput: The project was not started, there is no such round, or nothing lies behind it.
     """
     with State.open(settings.state_url) as state:
-        planned = _plan(settings, state, number)
+        under_way = state.unfinished_rollback()
+        planned = (
+            _tell_rollback(settings, state, under_way)
+            if under_way is not None and under_way.to_round == number
+            else _plan(settings, state, number)
+        )
     return replace(planned, action=f"{planned.action} (dry run)")
 
 
@@ -135,8 +140,7 @@ def complete_rollback(loop: Loop) -> RollbackReport | None:
         state.drop_tasks(receipt.gone, loop.clock())
     removed = loop.desk.unpush([name for name in _later_versions(state, rollback) if name != version])
     state.confirm_rollback(rollback.number, version, n_served, loop.clock())
-    undone = [round_ for round_ in state.rounds() if round_.number in rollback.undone]
-    report = _tell(loop.settings, state, present, undone, was="")
+    report = _tell_rollback(loop.settings, state, rollback)
     return replace(report, removed=removed, warnings=warnings)
 
 
@@ -171,6 +175,13 @@ def _plan(settings: Settings, state: State, number: int) -> RollbackReport:
             f"Round {number} is the last one, and no verdict follows it: there is nothing to undo."
         )
     return _tell(settings, state, present, undone, was=str(last.get("verdict", "")))
+
+
+def _tell_rollback(settings: Settings, state: State, rollback: Rollback) -> RollbackReport:
+    """A rollback that was written down."""
+    rounds = {round_.number: round_ for round_ in state.rounds()}
+    undone = [rounds[number] for number in rollback.undone]
+    return _tell(settings, state, rounds[rollback.to_round], undone, was="")
 
 
 def _tell(

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from loop import triggers
-from loop.ledger import Ledger
+from loop.ledger_rebuilt import rebuild
 
 metadata = MetaData()
 
@@ -248,7 +248,7 @@ def keep_ledger(connection: Connection) -> None:
     """Who labelled what, and why it was asked, hash-chained; a state that is older than its ledger gets one."""
     for table in (ledger, rollbacks, restored):  # it reads the others to tell which batch annotators had
         table.create(connection, checkfirst=True)
-    Ledger(connection, metadata.tables).build()
+    rebuild(connection, metadata.tables)
     triggers.keep(connection, [ledger.name])
 
 

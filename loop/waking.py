@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from annotate.errors import AnnotateError
+from annotate.errors import AnnotateError, StudioUnavailable
 from annotate.studio import Studio
 from annotate.webhooks import ensure_webhook
 from loop.bell import Bell
@@ -55,6 +55,8 @@ def woken(settings: Settings, api_key: str, loop: Loop, listen: str, url: str | 
         try:
             webhook = ensure_webhook(studio, project_id, address, {HEADER: secret})
             log.info("Label Studio wakes this watch at %s", address)
+        except StudioUnavailable as error:
+            log.warning("%s This watch polls. Start it again to register its webhook.", error)
         except AnnotateError as error:
             log.warning(
                 "%s This watch polls. To have it woken all the same, register the webhook %s by hand (project settings, "

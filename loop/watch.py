@@ -18,7 +18,7 @@ from loop.project import Loop
 from loop.report import StepReport
 
 LONGEST_WAIT_S = 600.0
-SHORTEST_WAIT_S = 1.0  # between two looks, however often the bell rings
+SHORTEST_WAIT_S = 2.0  # between two looks, however often the bell rings
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def watch(
         loop: Everything a turn needs, opened.
         every_s: Seconds between looks at Label Studio.
         told: Called with each report that says something new.
-        bell: Ring it for a look at once, but at most one a second; end the watch with it. By default only signals do.
+        bell: Ring it for a look at once, but at most one in two seconds; end the watch with it. By default only signals do.
 
     Returns:
         The last report; None if there was none.

@@ -106,6 +106,7 @@ def test_queue_version_and_predictions_go_back_and_no_annotation_is_lost(ward: W
         assert str((state.rounds(), state.readings(), state.reports())) == facts
         booked = [e.fields() for e in state.ledger() if e.fields().get("annotation") == accepted]
         assert [row["round"] for row in booked] == [3]
+    assert [name for name, check in ward.examine().items() if check["state"] == "error"] == []
     assert "was put back" not in " ".join(told(ward, "step")["warnings"]), (
         "a waiting turn finds the queue its own"
     )

@@ -402,6 +402,35 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(ward: Ward) -> None:
     assert {**done, "action": "", "removed": 0} == {**told, "action": ""}
 
 
+def test_a_dry_run_tells_of_a_rollback_that_is_under_way(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    ward.ask(3)
+    with monkeypatch.context() as patched:
+        patched.setattr(ward.bench, "go_back", dying(ward.bench, "go_back", "before"))
+        with pytest.raises(Lost):
+            roll_back(ward.loop, 1)
+    told = rehearse_rollback(ward.loop.settings, 1)
+    assert ([r.round for r in told.undone], told.action) == ([2, 3], "rolled back (dry run)")
+    assert ward.state.unfinished_rollback() is not None
+    assert "the next command tells it" in read_status(ward.loop.settings).rollbacks[0]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_ledger_with_a_rollback_is_exported_and_verified(filed: Ward, kind: str) -> None:
+    """Before the rollback, a file has no column for it, as files from before there were any."""
+    filed.ask(2)
+    config, out = str(filed.world.folder / "loop.toml"), filed.world.folder / f"ledger.{kind}"
+    for n in range(2):
+        result = CliRunner().invoke(main, ["ledger", "-c", config, "--out", str(out), "-q"])
+        assert result.exit_code == 0, result.output
+        assert ("to_round" in out.read_text()) == (n == 1)
+        result = CliRunner().invoke(main, ["ledger", "verify", str(out), "-c", config])
+        assert result.exit_code == 0, result.output
+        if n == 0:
+            roll_back(filed.loop, 1)
+    result = CliRunner().invoke(main, ["ledger", "-c", config])
+    assert "back to round 1; rounds undone: 2" in " ".join(result.output.split())
+
+
 def test_people_read_what_was_undone_and_how_to_go_on(ward: Ward, capsys: pytest.CaptureFixture[str]) -> None:
     ward.ask(3)
     ward.label(0.3)

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -878,6 +879,31 @@ def test_a_migration_that_fails_leaves_the_state_as_it_was(
     assert raw(path, "SELECT * FROM sqlite_master") == before
     with State.open(str(path)) as state:
         assert truth(state) == {1: {1: (AT, 1.0)}}
+
+
+def test_a_state_from_before_there_were_rollbacks_can_be_looked_at_and_learns_them(path: Path) -> None:
+    with State.open(str(path)) as state:
+        state.add_items([item("a")])
+        state.add_round(round_(1, "a"), {"batch": {"round": 1}}, None)
+        state.confirm_push(1, Receipt("loop-x-r0001", 1, (), ()), AT)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table in ("restored", "rollbacks"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("DELETE FROM migrations WHERE name = 'keep rollbacks'")
+    with State.look(str(path)) as state:
+        assert state.behind() == ["keep rollbacks"]
+        assert (state.last_push(), state.unconfirmed(), state.unfinished_rollback()) == (
+            ("loop-x-r0001", 1),
+            None,
+            None,
+        )
+        assert (state.rollbacks(), state.undone_reports()) == ([], [False])
+    with State.open(str(path)) as state:
+        state.add_report(1, {"verdict": "STOP"}, AT)
+        assert state.add_rollback(1, AT) is not None
+        assert state.find_break() is None
+        with pytest.raises(Unavailable, match="audit trail"):
+            by_hand(state, "DELETE FROM rollbacks")
 
 
 def test_a_state_of_a_newer_release_is_refused_and_left_alone(path: Path) -> None:
