@@ -3,7 +3,7 @@
 Nothing is deleted from the state. A rollback is an event that is written down before anybody is told, so one that died
 anywhere is completed by the next command. Never undone are labels, scores given when an image was asked, what the
 certificate has read, frozen settings, and the score kept of forecasts: else a round could be taken back because its
-outcome was bad. An undone round takes no new number, and its images keep their stream and their scores:
+outcome was bad. No number is given twice, and the images of an undone round keep their stream and their scores:
 
 - one that is labelled stays booked to the stream and round that asked it, whenever the label comes;
 - one that nobody has answered goes back to its pool. A random image comes first in the next batch, as after any round
