@@ -33,10 +33,19 @@ class LabelTable:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Known labels, with the embedding of each image, shape ``(n, d)``."""
+    """Known labels, with the embedding of each image.
+
+    Attributes:
+        labels: The labels, n rows.
+        features: Shape ``(n, d)``.
+        n_unembedded: Rows that were left out because they have no embedding.
+        n_unlabelled: Embeddings that were left out because they have no labels.
+    """
 
     labels: LabelTable
     features: NDArray[np.float32]
+    n_unembedded: int = 0
+    n_unlabelled: int = 0
 
     def rows(self, chosen: NDArray[np.intp]) -> Archive:
         """The archive of some of the images."""
@@ -86,7 +95,7 @@ def read_labels(path: Path, group: str | None, findings: Sequence[str] = ()) -> 
 
 
 def read_archive(features: Path, labels: Path, group: str | None, findings: Sequence[str] = ()) -> Archive:
-    """Join a table of embeddings to a table of labels by name; images in only one of them are left out.
+    """Join a table of embeddings to a table of labels by name; images in only one of them are left out, and counted.
 
     Args:
         features: ``.npz`` with ``feat`` (n, d) and ``name`` (n,), as `loop simulate` takes it.
@@ -109,7 +118,12 @@ def read_archive(features: Path, labels: Path, group: str | None, findings: Sequ
         patients=table.patients[rows],
         findings=table.findings,
     )
-    return Archive(kept, np.asarray(feat[[row_of[name] for name in kept.names]], dtype=np.float32))
+    return Archive(
+        kept,
+        np.asarray(feat[[row_of[name] for name in kept.names]], dtype=np.float32),
+        n_unembedded=len(table.names) - len(rows),
+        n_unlabelled=len(row_of) - len(set(kept.names)),
+    )
 
 
 def _find_findings(table: pd.DataFrame, key: str, group: str | None) -> tuple[str, ...]:

@@ -213,6 +213,11 @@ def _found(config: Path, store: Path | None, *, check: bool) -> Stores:
         from loop.stores import list_stores
 
         return list_stores(store, check=check)
+    from loop.errors import BadInput
     from loop.start import list_features
 
+    if not config.exists():
+        raise BadInput(
+            f"There is no {config}. Name a project's with --config, or what `loop encode` wrote with --store FOLDER."
+        )
     return list_features(read_settings(config), check=check)

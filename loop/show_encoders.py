@@ -33,6 +33,7 @@ class Listed:
                     "weights": known.source,
                     "licence": known.licence,
                     "gated": bool(known.gated),
+                    "extra": known.extra,
                     "note": known.note,
                     "here": here,
                 }
@@ -59,6 +60,8 @@ def show_encoders(told: Listed) -> None:
     notes = [known.note for known, _ in told.encoders]
     for (known, here), note, next_note in zip(told.encoders, notes, [*notes[1:], ""], strict=True):
         facts = f"{known.vector}; {known.source}; licence: {known.licence}"
+        if known.extra:
+            facts += f"; extra [{known.extra}]"
         said = (
             f"{facts}. {note}" if note and note != next_note else facts
         )  # a note that several share stands once

@@ -20,6 +20,11 @@ def show_simulation(run: Mapping[str, Any]) -> None:
     out.print(
         f"seed {run['seed']}: {images['pool']:,} images to ask, {images['test']:,} held apart to measure the true AUC"
     )
+    if images["unembedded"] or images["unlabelled"]:
+        out.print(
+            f"left out: {images['unembedded']:,} labelled images without an embedding, {images['unlabelled']:,} embeddings "
+            "without a label"
+        )
     names = list(run["rounds"][-1]["findings"])
     table = plain_table()
     table.add_column("labels", justify="right")

@@ -170,7 +170,12 @@ def simulate(archive: Archive, settings: Settings, test_fraction: float) -> dict
     return {
         "project": settings.project.name,
         "seed": settings.project.seed,
-        "images": {"pool": len(pool), "test": int(is_test.sum())},
+        "images": {
+            "pool": len(pool),
+            "test": int(is_test.sum()),
+            "unembedded": archive.n_unembedded,
+            "unlabelled": archive.n_unlabelled,
+        },
         "rounds": rounds,
         "verdict": report.verdict,
         "reason": report.reason,

@@ -301,6 +301,18 @@ def test_a_simulation_tells_every_round_with_its_true_auc(archive: tuple[Path, P
     assert run(*args).output == result.output
 
 
+def test_a_simulation_says_which_images_it_had_to_leave_out(archive: tuple[Path, Path]) -> None:
+    features, labels = archive
+    lines = labels.read_text().splitlines(keepends=True)
+    labels.write_text("".join([*lines[:-3], "elsewhere.png,q,1,0\n", "nowhere.png,q,0,1\n"]))
+    asked = ("simulate", "--features", features, "--labels", labels, "--max-labels", "50")
+    told = run(*asked)
+    assert told.exit_code == 0, told.output
+    assert "2 labelled images without an embedding, 3 embeddings without a label" in " ".join(
+        told.output.split()
+    )
+
+
 def test_several_seeds_are_summed_up(archive: tuple[Path, Path]) -> None:
     features, labels = archive
     result = run(

@@ -124,7 +124,7 @@ def test_the_key_is_in_nothing_that_is_written(
         logging.Logger, "setLevel", lambda *_: None
     )  # nobody quietens a library's debug lines
     for name in ("", "httpx", "httpcore", "label_studio", "loop", "annotate"):
-        logging.getLogger(name).level = logging.DEBUG
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.DEBUG)
     logging.Logger.manager._clear_cache()  # type: ignore[attr-defined]
     ward = Ward.open(studio_server, f"secret-{kind}")
     key = studio_server.api_key if kind == "legacy" else personal_token

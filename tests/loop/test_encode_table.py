@@ -333,3 +333,13 @@ def test_an_image_whose_row_is_in_doubt_is_in_no_table(tmp_path: Path) -> None:
     namesake = Picture("x.png", tmp_path / "other" / pictures[0].name)
     told = table([*pictures, namesake])
     assert (told.rows, len(told.problems)) == (1, 2)
+
+
+def test_whoever_asks_outside_a_project_learns_how_to_name_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in ("list", "verify"):
+        result = run("features", command)
+        assert result.exit_code == 2
+        assert "--store FOLDER" in result.output

@@ -23,7 +23,7 @@ from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize
 
 from loop.encoders import load_encoder
 from loop.encoders.catalogue import XRV_FOLDER
-from loop.encoders.xrv_family import _library
+from loop.encoders.xrv_family import Preprocessing, _library
 from loop.errors import BadInput
 
 xrv = _library()
@@ -78,6 +78,14 @@ def test_the_densenet_gives_the_librarys_own_vector_of_its_own_pixels(home: Path
     again = load_encoder(f"torchxrayvision:{DENSE}", "cpu", path.name)
     assert again.fingerprint == encoder.fingerprint
     assert again.embed(inputs).tobytes() == found.tobytes()
+
+
+def test_an_image_of_any_size_becomes_the_librarys_own_pixels() -> None:
+    rng = np.random.default_rng(0)
+    for side in (100, 223, 224, 225, 256, 301, 447, 448, 512, 1000, 2048):
+        picture = Image.fromarray(rng.integers(0, 256, (side, side + side % 3), dtype=np.uint8))
+        for size in (224, 512):
+            assert torch.equal(Preprocessing(size)(picture.convert("RGB")), reference(picture, size)), side
 
 
 def test_the_resnet_gives_the_librarys_own_vector_of_its_own_pixels(home: Path) -> None:
@@ -209,7 +217,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 def test_importing_the_library_leaves_warnings_as_they_were() -> None:
     """It silences all warnings for good when it is imported."""
     program = (
-        "import warnings, skimage\nfrom loop.encoders.xrv_family import _library\n"
+        "import warnings, skimage\nfrom loop.encoders.xrv_family import Preprocessing, _library\n"
         "_library()\nassert not [f for f in warnings.filters if f[:3] == ('ignore', None, Warning)]"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
