@@ -130,6 +130,27 @@ class StudioDesk:
             f"queue was put back to '{version}'. What was labelled meanwhile was not in the loop's order.",
         )
 
+    def go_back(self, version: str) -> bool:
+        """Serve a version again that was pushed earlier; False if the server holds nothing of it any more."""
+        if not self.studio.model_versions(self.project_id).get(version):
+            return False
+        project = self.studio.project(self.project_id)
+        if (project.sampling, project.model_version) != (ORDERED, version):
+            self.studio.serve(self.project_id, version)
+        return True
+
+    def unpush(self, versions: Sequence[str]) -> int:
+        """Remove the predictions of versions under whatever name they were stored; annotations made from them stay.
+
+        Returns:
+            How many predictions were removed now; told twice, the second time none.
+        """
+        held = self.studio.model_versions(self.project_id)
+        names = [name for version in versions for suffix in SUFFIXES if held.get(name := version + suffix)]
+        for name in names:
+            self.studio.delete_predictions(self.project_id, name)
+        return sum(held[name] for name in names)
+
     def existing(self, task_ids: Sequence[int]) -> set[int]:
         """Which of these tasks the project (still) has."""
         return self.studio.existing(self.project_id, task_ids)

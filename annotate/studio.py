@@ -486,6 +486,17 @@ class Studio:
         what = f"sending a prediction of task {prediction['task']}"
         return int(self._create(what, "api/predictions/", dict(prediction))["id"])
 
+    def delete_predictions(self, project_id: int, version: str) -> None:
+        """Delete a model version's predictions. ``DELETE /api/projects/{id}/model-versions/``, about 20 ms each.
+
+        Annotations that were made from one stay. A version that is served leaves the project without one: serve another
+        first.
+        """
+        what = f"removing the predictions of {version} from project {project_id}"
+        path = f"api/projects/{project_id}/model-versions/"
+        patience = RequestOptions(timeout=1800.0)
+        self._ask(what, "DELETE", path, json={"model_version": version}, request_options=patience)
+
     def serve(self, project_id: int, version: str) -> None:
         """Serve a model version's predictions in ascending order of score.
 
@@ -513,6 +524,24 @@ class Studio:
         """
         asked = {"overlap": n, "is_labeled": False}
         self._ask(f"asking {n} people to label task {task_id}", "PATCH", f"api/tasks/{task_id}/", json=asked)
+
+    # -- webhooks -----------------------------------------------------------------------------------------------
+
+    def webhooks(self, project_id: int) -> list[Json]:
+        """The webhooks of a project. ``GET /api/webhooks/``."""
+        what = f"listing the webhooks of project {project_id}"
+        return list(self._read(what, "api/webhooks/", {"project": project_id}))
+
+    def create_webhook(self, project_id: int, fields: Json) -> int:
+        """Register a webhook; told twice, there are two. ``POST /api/webhooks/``. Returns its id."""
+        what = f"registering the webhook {fields['url']} of project {project_id}"
+        return int(self._create(what, "api/webhooks/", {"project": project_id, **fields})["id"])
+
+    def delete_webhook(self, webhook_id: int) -> None:
+        """Take a webhook away. ``DELETE /api/webhooks/{id}/``."""
+        self._ask(f"removing webhook {webhook_id}", "DELETE", f"api/webhooks/{webhook_id}/")
+
+    # -- the queue, read ----------------------------------------------------------------------------------------
 
     def queue(self, project_id: int, n: int) -> list[tuple[int, bool]]:
         """The first n tasks that have a prediction of the version served, lowest score first.

@@ -32,9 +32,11 @@ def main() -> None:
 
 
 def one(n: int) -> None:
-    from loop.controller import Loop, ask_first_batch, project_pool, step
+    from loop.controller import ask_first_batch, step
     from loop.features import FeatureStore
     from loop.items import Item, draw_streams
+    from loop.opening import project_pool
+    from loop.project import Loop
     from loop.settings import load_settings
     from loop.simulate import Oracle, Ticks
     from loop.state import State

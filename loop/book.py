@@ -86,6 +86,7 @@ def keep_book(
     *,
     recount: bool = False,
     consensus: Rule = "majority",
+    present: int | None = None,
 ) -> Book:
     """Derive the book from what the state holds.
 
@@ -106,6 +107,7 @@ def keep_book(
         readings: What the certificate has read at earlier looks; it stays as it was read.
         recount: Correct it by the labels as they are now.
         consensus: How annotators who disagree are brought to the one answer that trains the probe.
+        present: Number of the batch in force, after a rollback an earlier one; None = the last.
     """
     item_of = {task_id: item for item, task_id in tasks.items()}
     by_id = {item.item: item for item in items}
@@ -130,7 +132,8 @@ def keep_book(
     y = np.array([known[i] for i in trained], dtype=np.float64).reshape(len(trained), len(findings))
 
     read_now = {name: _read(rounds, heard, name, readings, recount) for name in findings}
-    batch = [pick.item for pick in rounds[-1].picks if pick.item in tasks] if rounds else []
+    in_force = [round_ for round_ in rounds if present is None or round_.number == present][-1:]
+    batch = [pick.item for round_ in in_force for pick in round_.picks if pick.item in tasks]
     return Book(
         findings=tuple(findings),
         items=tuple(trained),

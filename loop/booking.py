@@ -76,6 +76,16 @@ def read_row(number: int, finding: str, y: Sequence[float], at: str) -> Row:
     return {"event": "read", "at": at, "round": number, "finding": finding, "y": told}
 
 
+def rolled_row(row: Mapping[str, Any]) -> Row:
+    """A going back to an earlier round, from its row; which decisions went with it is left to the table."""
+    return {
+        "event": "rolled back",
+        "at": row["at"],
+        "to_round": row["to_round"],
+        "undone": list(row["undone"]),
+    }
+
+
 def kept_fields(fields: Row) -> Row:
     """What a row that books a label anew repeats."""
     return {n: fields.get(n) for n in ("item", "task", "annotation", "annotator", "created_at", "round")}

@@ -44,7 +44,7 @@ class Known:
         images: Every image in our care.
         tasks: Item id to task id.
         served: Model version and number of predictions that were pushed last.
-        unfinished: Whether a push was begun and not confirmed.
+        unfinished: Whether a push or a rollback was begun and not confirmed.
         closed: Whether the loop closed the queue, on STOP.
     """
 
@@ -76,6 +76,6 @@ def read_known(settings: Settings) -> Known | None:
             images=state.items(),
             tasks=state.tasks(),
             served=state.last_push(),
-            unfinished=state.unconfirmed() is not None,
+            unfinished=state.unconfirmed() is not None or state.unfinished_rollback() is not None,
             closed=bool((state.fact(BEFORE_STOP) or {}).get("closed")),
         )

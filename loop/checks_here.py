@@ -55,7 +55,12 @@ def check_state(settings: Settings, known: Known | None) -> Check:
             "Keep a copy of it; the next command brings it up to date, and the older release cannot read it then.",
         )
     if known.unfinished:
-        return Check("state", "warning", "a push was begun and not confirmed", "Run `loop step`: it ends it.")
+        return Check(
+            "state",
+            "warning",
+            "a push or a rollback was begun and not confirmed",
+            "Run `loop step`: it ends it.",
+        )
     return Check("state", "ok", f"{len(known.images):,} images, {len(known.tasks):,} tasks, of this release")
 
 

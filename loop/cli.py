@@ -17,6 +17,7 @@ from loop.cli_features import encode, features
 from loop.cli_ledger import ledger
 from loop.cli_options import api_key, as_json_option, configured, force_option, plot_option, spoken, tell
 from loop.cli_review import review
+from loop.cli_rollback import rollback
 from loop.cli_trials import demo, simulate
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ for command in (
     features,
     encoders,
     review,
+    rollback,
     ledger,
     simulate,
     demo,
@@ -122,7 +124,8 @@ def start(settings: Settings, quiet: bool, as_json: bool) -> None:
     Example:
       LABEL_STUDIO_API_KEY=... loop start -c loop.toml --url http://localhost:8080
     """
-    from loop.show import Progress, show_start
+    from loop.show import Progress
+    from loop.show_start import show_start
     from loop.start import start as start_project
 
     with Progress(visible=not (quiet or as_json)) as progress:
@@ -164,9 +167,9 @@ def step(
     Example:
       loop step -c loop.toml --json
     """
-    from loop.controller import rehearse
     from loop.controller import step as take_turn
-    from loop.show import show_step
+    from loop.rehearsal import rehearse
+    from loop.show_step import show_step
     from loop.start import opened
 
     with opened(settings, api_key()) as loop:
@@ -186,16 +189,38 @@ def step(
     show_default=True,
     help="Seconds between looks at Label Studio.",
 )
+@click.option("--listen", metavar="HOST:PORT", help="Let Label Studio wake the watch by a webhook to here.")
+@click.option(
+    "--listen-url",
+    metavar="URL",
+    help="The same place as Label Studio's machine knows it, e.g. behind a proxy.",
+)
 @click.pass_context
-def watch(ctx: click.Context, settings: Settings, quiet: bool, every: float, as_json: bool) -> None:
+def watch(
+    ctx: click.Context,
+    settings: Settings,
+    quiet: bool,
+    every: float,
+    as_json: bool,
+    listen: str | None,
+    listen_url: str | None,
+) -> None:
     """Take a turn whenever a batch is finished, until stop. Ends cleanly on Ctrl-C and SIGTERM.
+
+    With --listen Label Studio tells when something was labelled, and the watch looks at once; it still polls, for a
+    webhook is never repeated.
 
     \b
     Example:
       loop watch -c loop.toml --every 30
+      loop watch -c loop.toml --listen 192.168.0.7:8090
     """
-    from loop.show import show_step, show_waiting
+    from contextlib import nullcontext
+
+    from loop.bell import Bell
+    from loop.show_step import show_step, show_waiting
     from loop.start import opened
+    from loop.waking import woken
     from loop.watch import watch as keep_watch
 
     def tell_turn(report: StepReport) -> None:
@@ -204,8 +229,12 @@ def watch(ctx: click.Context, settings: Settings, quiet: bool, every: float, as_
         elif not quiet:
             (show_waiting if report.action == "waiting" else show_step)(report)
 
-    with opened(settings, api_key()) as loop:
-        report = keep_watch(loop, every, tell_turn)
+    key = api_key()
+    with (
+        opened(settings, key) as loop,
+        nullcontext(Bell()) if listen is None else woken(settings, key, loop, listen, listen_url) as bell,
+    ):
+        report = keep_watch(loop, every, tell_turn, bell)
     ctx.exit(STOP if report is not None and report.verdict == "STOP" else CONTINUE)
 
 
@@ -221,8 +250,8 @@ def status(settings: Settings, quiet: bool, as_json: bool, plot: Path | None) ->
     Example:
       loop status -c loop.toml --plot curves.png
     """
-    from loop.show import show_status
     from loop.show_agreement import show_agreement
+    from loop.show_status import show_status
     from loop.status import Status, draw_project, read_status
 
     def show(found: Status) -> None:

@@ -15,10 +15,10 @@ from forecasting.scorekeeping import score_forecasts
 from forecasting.words import counted, listed
 from loop.archive import read_archive
 from loop.comparison import Comparison, compare
-from loop.controller import open_book_of, read_history
 from loop.errors import BadInput
 from loop.features import FeatureStore, FeatureTable, read_about
 from loop.history import read_promises, take_looks
+from loop.opening import open_book_of, read_history
 from loop.sections import ForecastSettings
 from loop.settings import Settings, make_settings
 from loop.state import State

@@ -13,9 +13,9 @@ from forecasting.powerlaw import Forecast, fit_bayes
 from forecasting.widening import widen
 from forecasting.words import auc_text, count_text, counted, level_text, range_text
 from loop.assess import Labelled, fit_curves
-from loop.controller import project_pool
 from loop.errors import BadInput
 from loop.features import Features
+from loop.opening import project_pool
 from loop.probe import FEWEST_OF_CLASS
 from loop.report import CurvePoint, IntervalReport, as_json, finite
 from loop.settings import Settings

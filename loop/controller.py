@@ -2,80 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from annotate.records import Pull, Receipt, Roll, Suggestion
-from loop.assess import Assessment, assess
-from loop.book import Book, keep_book
+from annotate.records import Receipt
+from loop.assess import assess
+from loop.batch import choose_batch, choose_first, doubt_batch, score_first, version_of
+from loop.book import Book
 from loop.declared import doubt_declaration
 from loop.errors import BadInput
-from loop.features import Features
-from loop.items import Item
-from loop.probe import Probe, Projection, fit_projection
+from loop.opening import read_book, read_history
+from loop.probe import Probe
+from loop.project import Loop
 from loop.readings import draw_double_reads, note_double_reads, order_queue
 from loop.report import BatchReport, StepReport
-from loop.settings import Settings
-from loop.state import Round, State
-from loop.strategies import COLD, Pick, select_batch
-from loop.sync import Source, sync
-from loop.telling import mean_gain, report_score, tell_revised
-from loop.zero_shot import ZeroShot
-
-PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
+from loop.rollback import complete_rollback, tell_completed
+from loop.state import Round
+from loop.strategies import COLD, Pick
+from loop.sync import sync
+from loop.telling import tell_revised
+from loop.turns import report_begin, report_decision, report_waiting
 
 log = logging.getLogger(__name__)
-
-Clock = Callable[[], datetime]
-
-
-class Desk(Source, Protocol):
-    """Where annotators work: labels come from it, batches go to it."""
-
-    def push(self, version: str, suggestions: Sequence[Suggestion]) -> Receipt:
-        """Serve a batch in the order of its ranks. Told twice, it changes nothing."""
-        ...
-
-    def keep_serving(self, version: str) -> tuple[str, ...]:
-        """Put the queue back to a version that was pushed, if somebody changed it; says so as a warning."""
-        ...
-
-
-class Board(Protocol):
-    """Where annotators read whether to go on: the project's title and instructions."""
-
-    def stop(self, reason: str) -> None:
-        """Say that labelling is to stop. Told twice, it changes nothing."""
-        ...
-
-    def go_on(self) -> None:
-        """Put back what was there before the stop, if there was one."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """Everything one turn needs, opened.
-
-    Attributes:
-        board: Where annotators are told of a stop; None = nowhere.
-        zero_shot: What scores images before the first label; None = the first batch is all random.
-    """
-
-    settings: Settings
-    state: State
-    desk: Desk
-    features: Features
-    projection: Projection
-    clock: Clock
-    zero_shot: ZeroShot | None = None
-    board: Board | None = None
 
 
 def ask_first_batch(loop: Loop) -> StepReport:
@@ -91,9 +43,9 @@ def ask_first_batch(loop: Loop) -> StepReport:
             raise BadInput(
                 "No image can be asked. Give [images] source a folder with images of at least two patients."
             )
-        picks = _choose_first(loop, book)
-        scores = _score_first(loop, [pick.item for pick in picks], book.findings)
-        begun = replace(_begun(loop, book), warnings=tuple(_doubt(loop, book)))
+        picks = choose_first(loop, book)
+        scores = score_first(loop, [pick.item for pick in picks], book.findings)
+        begun = replace(report_begin(loop, book), warnings=tuple(_doubt(loop, book)))
         _commit(loop, 1, book, picks, scores, {}, None, begun)
     completed = complete_push(loop)
     return replace(completed, action="pushed") if completed else _told(loop)
@@ -138,14 +90,16 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
             loop.board.go_on()  # a batch that is to be finished needs an open queue
         served = loop.state.served_version()
         put_back = loop.desk.keep_serving(served) if served else ()
-        return replace(_waiting(loop, book, n_pulled, present.number), warnings=put_back)
+        return replace(report_waiting(loop, book, n_pulled, present.number), warnings=put_back)
 
     if recount:
         book = read_book(loop, recount=True)
-    last = present.number
+    last = (
+        loop.state.n_rounds()
+    )  # after a rollback, too: what was judged is all labels, those of undone rounds included
     log.info("training the probe and refitting the learning curves on %d labels", len(book.items))
     assessment = assess(book, loop.features, loop.projection, loop.settings, last, read_history(loop.state))
-    report = _report(loop, book, assessment, n_pulled, last)
+    report = report_decision(loop, book, assessment, n_pulled, last)
     report = replace(report, warnings=(*report.warnings, *tell_revised(book.revised), *_doubt(loop, book)))
     if report.verdict == "STOP":
         report = replace(report, action="stopped")
@@ -158,51 +112,18 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
         return said or report
 
     log.info("choosing round %d out of %d images", last + 1, book.n_pool_left)
-    picks = choose(loop, book, assessment.probe, last + 1)
+    picks = choose_batch(loop, book, assessment.probe, last + 1)
     scores = assessment.probe.predict(loop.features.read([p.item for p in picks]))  # (n_picks, K)
-    report = replace(report, warnings=(*report.warnings, *_doubts(loop, book, picks)))
+    report = replace(report, warnings=(*report.warnings, *doubt_batch(loop, book, picks)))
     round_, report = _commit(loop, last + 1, book, picks, scores, assessment.bets, assessment.probe, report)
     receipt = _push(loop, round_)
     return replace(report, warnings=(*report.warnings, *receipt.warnings))
 
 
-def rehearse(loop: Loop, *, force: bool = False, recount: bool = False) -> StepReport:
-    """Take a turn that changes nothing: on a copy of the state, without a push."""
-    with loop.state.sandbox() as state:
-        report = step(
-            replace(loop, state=state, desk=_Rehearsal(loop.desk), board=None), force=force, recount=recount
-        )
-    return replace(report, action=f"{report.action} (dry run)")
-
-
-@dataclass(frozen=True, slots=True)
-class _Rehearsal:
-    """A desk that reads and does not write."""
-
-    desk: Desk
-
-    @property
-    def overlap(self) -> timedelta:
-        return self.desk.overlap
-
-    def pull(self, since: datetime | None) -> Pull:
-        return self.desk.pull(since)
-
-    def push(self, version: str, suggestions: Sequence[Suggestion]) -> Receipt:
-        return Receipt(version, len(suggestions), tuple(s.task_id for s in suggestions), ())
-
-    def existing(self, task_ids: Sequence[int]) -> set[int]:
-        return self.desk.existing(task_ids)
-
-    def roll(self, up_to: int | None = None) -> Roll:
-        return self.desk.roll(up_to)
-
-    def keep_serving(self, version: str) -> tuple[str, ...]:
-        return ()
-
-
 def complete_push(loop: Loop) -> StepReport | None:
-    """Finish the push of a round that was committed but not confirmed; None if there is none."""
+    """Finish what an earlier command wrote down and did not do: a rollback, or the push of a round; None if all is done."""
+    if (undone := complete_rollback(loop)) is not None:
+        return tell_completed(undone, _told(loop))
     unconfirmed = loop.state.unconfirmed()
     if unconfirmed is None:
         return None
@@ -211,86 +132,12 @@ def complete_push(loop: Loop) -> StepReport | None:
     return replace(told, action="completed", warnings=(*told.warnings, *receipt.warnings))
 
 
-def read_book(loop: Loop, *, recount: bool = False) -> Book:
-    """Book every label that the state holds, of images that have an embedding."""
-    return open_book(loop.state, loop.features, loop.settings, recount=recount)
-
-
-def open_book(state: State, features: Features, settings: Settings, *, recount: bool = False) -> Book:
-    """As `read_book`, without a desk."""
-    held = [item for item in state.items() if features.has(item.item)]
-    return open_book_of(held, state, settings, recount=recount)
-
-
-def open_book_of(items: Sequence[Item], state: State, settings: Settings, *, recount: bool = False) -> Book:
-    """Book the labels of some of the images."""
-    there = {item.item for item in items}
-    tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
-    return keep_book(
-        items,
-        tasks,
-        state.labels(),
-        state.rounds(),
-        settings.project.findings,
-        state.unasked(),
-        state.readings(),
-        recount=recount,
-        consensus=settings.labels.consensus,
-    )
-
-
-def read_history(state: State) -> list[StepReport]:
-    """Every report so far, oldest first."""
-    return [StepReport.from_json(told) for told in state.reports()]
-
-
-def choose(loop: Loop, book: Book, probe: Probe, number: int) -> list[Pick]:
-    """Choose the next batch: the random stream's share in its order, the rest by the strategy."""
-    settings = loop.settings
-    patient_of = {item.item: item.patient for item in loop.state.items()}
-    return select_batch(
-        settings.batch.strategy,
-        _size(settings, book),
-        settings.batch.random_share,
-        book.random_next,
-        book.active_pool,
-        score_pool(loop.features, book.active_pool, probe),
-        [patient_of[item] for item in book.active_pool],
-        book.findings,
-        _rng(loop, number),
-    )
-
-
-def score_pool(
-    features: Features, items: Sequence[str], probe: Probe
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Score a pool of any size in chunks; returns probabilities, shape ``(n, K)``, NaN where a head is not fitted."""
-    parts = [probe.predict(vectors) for _, vectors in features.chunks(items)]
-    return np.concatenate(parts) if parts else np.empty((0, len(probe.findings)))
-
-
-def project_pool(features: Features, items: Sequence[str], settings: Settings) -> Projection:
-    """Standardise on the pool and find its principal components; labels play no part.
-
-    The sample is drawn by ``project.seed``, so the same pool always gives the same projection.
-    """
-    rng = np.random.default_rng([settings.project.seed, 0])
-    chosen = rng.choice(len(items), min(len(items), PROJECTION_SAMPLE), replace=False)
-    return fit_projection(features.read([items[i] for i in np.sort(chosen)]), settings.probe.components)
-
-
 def amend(loop: Loop) -> bool:
     """Freeze the settings, or store what was changed in them since; True if something was changed."""
     before = len(loop.state.amendments())
     loop.state.amend(loop.settings.frozen_part(), loop.clock())
     loop.state.declare_existing(loop.settings.labels.existing, loop.clock())
     return len(loop.state.amendments()) > before
-
-
-def version_of(project: str, number: int, picks: Sequence[Pick]) -> str:
-    """Name the round for Label Studio, so that the same batch always has the same name."""
-    batch = hashlib.sha256("\n".join(p.item for p in picks).encode()).hexdigest()[:8]
-    return f"loop-{project}-r{number:04d}-{batch}"
 
 
 def _commit(
@@ -347,65 +194,10 @@ def _push(loop: Loop, round_: Round) -> Receipt:
     return receipt
 
 
-def _report(loop: Loop, book: Book, assessment: Assessment, n_pulled: int, number: int) -> StepReport:
-    project = assessment.project
-    return StepReport(
-        project=loop.settings.project.name,
-        round=number,
-        at=loop.clock(),
-        action="decided",
-        verdict=str(project.verdict),
-        reason=project.reason,
-        remedy=project.remedy,
-        labels=book.count,
-        pulled=n_pulled,
-        outstanding=len(book.outstanding),
-        findings=assessment.reports,
-        amendments=tuple(loop.state.amendments()),
-        next_gain=mean_gain(assessment.reports.values()),
-        score=report_score(assessment.score),
-        encoder=loop.settings.encoder.spec,
-    )
-
-
-def _begun(loop: Loop, book: Book) -> StepReport:
-    return StepReport(
-        project=loop.settings.project.name,
-        round=0,
-        at=loop.clock(),
-        action="decided",
-        verdict="CONTINUE",
-        reason=(
-            f"{len(book.items)} images were labelled before the loop began; they train, and are not asked again."
-            if book.items
-            else "No labels yet: the first batch is all random."
-            if loop.zero_shot is None
-            else "No labels yet: the active part of the first batch is what the texts of [prompts] find."
-        ),
-        remedy="Label the batch in Label Studio, then run `loop step`.",
-        labels=book.count,
-        pulled=0,
-        outstanding=0,
-        encoder=loop.settings.encoder.spec,
-    )
-
-
-def _waiting(loop: Loop, book: Book, n_pulled: int, number: int) -> StepReport:
-    done = book.batch_size - len(book.outstanding)
-    return StepReport(
-        project=loop.settings.project.name,
-        round=number,
-        at=loop.clock(),
-        action="waiting",
-        verdict="CONTINUE",
-        reason=f"{done} of the {book.batch_size} images of this batch are answered; {len(book.outstanding)} are outstanding.",
-        remedy="Finish the batch in Label Studio, or judge what is there with `loop step --now`.",
-        labels=book.count,
-        pulled=n_pulled,
-        outstanding=len(book.outstanding),
-        amendments=tuple(loop.state.amendments()),
-        encoder=loop.settings.encoder.spec,
-    )
+def _told_already(loop: Loop, report: StepReport) -> StepReport | None:
+    """The report told last, if this one says the same but for the time."""
+    last = _told(loop)
+    return last if last == replace(report, at=last.at, pulled=last.pulled) else None
 
 
 def _doubt(loop: Loop, book: Book) -> list[str]:
@@ -414,66 +206,5 @@ def _doubt(loop: Loop, book: Book) -> list[str]:
     )
 
 
-def _told_already(loop: Loop, report: StepReport) -> StepReport | None:
-    """The report told last, if this one says the same but for the time."""
-    last = _told(loop)
-    return last if last == replace(report, at=last.at, pulled=last.pulled) else None
-
-
-def _choose_first(loop: Loop, book: Book) -> list[Pick]:
-    """The first batch, from the random stream and by zero-shot scores, if there are; where all of the stream is labelled
-    already, from the active part."""
-    patient_of = {item.item: item.patient for item in loop.state.items()}
-    active = book.active_pool if loop.zero_shot or not book.random_next else ()
-    return select_batch(
-        COLD if loop.zero_shot else "random",
-        _size(loop.settings, book),
-        loop.settings.batch.random_share if loop.zero_shot else 1.0,
-        book.random_next,
-        active,
-        _score_first(loop, active, book.findings),
-        [patient_of[item] for item in active],
-        book.findings,
-        _rng(loop, 1),
-    )
-
-
-def _score_first(
-    loop: Loop, items: Sequence[str], findings: Sequence[str]
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Scores before the first label, shape ``(n, K)``; NaN where there are none."""
-    scores = np.full((len(items), len(findings)), np.nan)
-    if loop.zero_shot is not None:
-        given = loop.zero_shot.score(items)
-        for k, name in enumerate(findings):
-            if name in loop.zero_shot.scorer.findings:
-                scores[:, k] = given[:, loop.zero_shot.scorer.findings.index(name)]
-    return scores
-
-
-def _size(settings: Settings, book: Book) -> int:
-    """Images to ask: a batch, or what is left of the budget."""
-    budget = settings.stop.budget
-    return (
-        settings.batch.size if budget is None else max(0, min(settings.batch.size, budget - len(book.items)))
-    )
-
-
-def _doubts(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
-    """What a project lead should know about a batch."""
-    wanted = round(_size(loop.settings, book) * loop.settings.batch.random_share)
-    random = sum(pick.stream == "random" for pick in picks)
-    if random < wanted:
-        return [
-            f"The random stream is used up: {random} of {wanted} random images could be asked. From now on the "
-            "certificate gets no new evidence, and what selection does to the AUC is not measured any more."
-        ]
-    return []
-
-
 def _told(loop: Loop) -> StepReport:
-    return StepReport.from_json(loop.state.reports()[-1])
-
-
-def _rng(loop: Loop, number: int) -> np.random.Generator:
-    return np.random.default_rng([loop.settings.project.seed, number])
+    return StepReport.from_json(loop.state.last_report() or {})

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from loop import schema
+from loop import schema, triggers
 from loop.errors import BadInput, LoopError, NotStarted, Unavailable
 
 BUSY_S = 30.0  # how long to wait for another process that writes
@@ -172,8 +172,8 @@ class Database:
                 "`loop start`: the labels are still in Label Studio, the record of what was asked is not."
             )
         remedy = {
-            schema.UNLABELLED: "Its label arrived while the batch was chosen: run the command again, it chooses anew.",
-            schema.KEPT: "The state is the audit trail: what is known later is added, as a new row.",
+            triggers.UNLABELLED: "Its label arrived while the batch was chosen: run the command again, it chooses anew.",
+            triggers.KEPT: "The state is the audit trail: what is known later is added, as a new row.",
             "locked": "Another program is writing to it: wait for it, then run the command again.",
             "disk is full": "Make room on the disk, then run the command again.",
             "readonly": "Give this user the right to write the file and its folder, then run the command again.",

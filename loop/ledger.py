@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import accumulate, groupby
 from typing import Any
 
 from sqlalchemy import Connection, Table, func, select
@@ -31,6 +30,7 @@ from loop.booking import (
     lookup_of,
     read_answer,
     read_row,
+    rolled_row,
     said_row,
 )
 from loop.chain import START, Entry, extend
@@ -67,7 +67,7 @@ class Ledger:
         held = self._held(ids)
         item_of = self._items_of([row["task_id"] for row in rows])
         picks = self._picks_of(list(item_of.values()))
-        pushed, pull_before = self._pushed(), self._pull_before(at)
+        served, pull_before = self._served(), self._pull_before(at)
         declared = self._declared() and self._first_asked() is None
         batches: dict[int, list[list[Answer]]] = {}
         booked: list[Row] = []
@@ -81,7 +81,7 @@ class Ledger:
                 booking = {"stream": DECLARED, "round": None}
             else:
                 label = read_answer(row, at)
-                number = find_batch(pushed, label, pull_before)
+                number = find_batch(served, label, pull_before)
                 if number is not None and number not in batches:
                     batches[number] = self._batch(number, at)
                 dry = number is not None and ran_dry(batches[number], label)
@@ -123,29 +123,13 @@ class Ledger:
             ]
         )
 
-    def build(self) -> None:
-        """Book everything that a state without a ledger holds, in the order in which it was written."""
-        t = self._t
-        if self._db.scalar(select(func.count()).select_from(t["ledger"])):
-            return
-        versions = [dict(row._mapping) for row in self._rows(t["annotations"], "seq")]
-        ordered = zip(accumulate((row["at"] for row in versions), max), versions, strict=True)
-        events: list[tuple[str, int, Any]] = [
-            (at, 0, [row for _, row in pulled]) for at, pulled in groupby(ordered, lambda one: one[0])
-        ]
-        lost = sorted((row.at, row.task_id) for row in self._rows(t["gone_tasks"], "task_id"))
-        events += [(at, 1, [i for _, i in found]) for at, found in groupby(lost, lambda one: one[0])]
-        picks: dict[int, list[Row]] = {}
-        for row in self._rows(t["picks"], "number", "rank"):
-            picks.setdefault(row.number, []).append(dict(row._mapping))
-        events += [(row.at, 2, dict(row._mapping)) for row in self._rows(t["rounds"], "number")]
-        for at, kind, told in sorted(events, key=lambda event: event[:2]):
-            if kind == 2:
-                self.add_round(told, picks.get(told["number"], ()))
-            else:
-                (self.add_gone if kind else self.add_labels)(told, at)
-        if events:
-            self._append([{"event": "rebuilt", "reason": REBUILT}])
+    def add_rollback(self, row: Row) -> None:
+        """Book a going back to an earlier round, from its row."""
+        self._append([rolled_row(row)])
+
+    def note_rebuilt(self) -> None:
+        """Book that the rows so far were chained afterwards."""
+        self._append([{"event": "rebuilt", "reason": REBUILT}])
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -291,12 +275,13 @@ class Ledger:
                 found[row.item] = {name: told.get(name) for name in BOOKING}
         return found
 
-    def _pushed(self) -> dict[int, datetime]:
-        """Round to when it was seen in Label Studio, of rounds in the ledger."""
+    def _served(self) -> list[tuple[int, datetime]]:
+        """Each batch with the time from which annotators had it, of rounds in the ledger; after a rollback, again."""
         last = self._db.scalar(select(func.max(self._t["ledger"].c.round))) or 0
-        t = self._t["pushes"].c
-        query = select(t.number, t.at).where(t.number <= last)
-        return {number: datetime.fromisoformat(at) for number, at in self._db.execute(query)}
+        t, back, done = self._t["pushes"].c, self._t["rollbacks"].c, self._t["restored"].c
+        served = list(self._db.execute(select(t.number, t.at).where(t.number <= last)))
+        served += self._db.execute(select(back.to_round, done.at).where(back.number == done.number))
+        return sorted(((number, datetime.fromisoformat(at)) for number, at in served), key=lambda one: one[1])
 
     def _pull_before(self, at: str) -> datetime | None:
         t = self._t["pulls"].c

@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, LargeBinary, Table, cast, select
 
-from loop.booking import VERSIONS, Row, asked_row, gone_row, lookup_of, said_row
+from loop.booking import VERSIONS, Row, asked_row, gone_row, lookup_of, rolled_row, said_row
 from loop.chain import Broken, Entry, find_break, without_empty
 
-TABLE_OF = {"asked": "picks", "gone": "gone_tasks"} | dict.fromkeys(VERSIONS, "annotations")
+TABLE_OF = {"asked": "picks", "gone": "gone_tasks", "rolled back": "rollbacks"} | dict.fromkeys(
+    VERSIONS, "annotations"
+)
 
 
 def check_ledger(connection: Connection, tables: Mapping[str, Table]) -> Broken | None:
@@ -77,6 +79,7 @@ def _read_facts(connection: Connection, tables: Mapping[str, Table]) -> dict[str
     return {
         "picks": [asked_row(heads[row["number"]], row) for row in rows("picks", "number", "rank")],
         "annotations": [said_row(row) for row in rows("annotations", "seq")],
+        "rollbacks": [rolled_row(row) for row in rows("rollbacks", "number")],
         "gone_tasks": [gone_row(row["task_id"], row["at"]) for row in rows("gone_tasks", "at", "task_id")],
     }
 

@@ -22,9 +22,13 @@ BY_FINDING = ("answers", "scores", "bets")
 COLUMNS = (
     "seq", "at", "event", "stream", "item", "task", "annotation", "annotator", "created_at", "updated_at", "lead_time_s", "skipped",
     "ground_truth", "answers", "round", "rank", "strategy", "reason", "inclusion_probability", "utility", "scores", "bets", "version",
-    "problem", "raw_sha256", "finding", "y",
+    "problem", "raw_sha256", "finding", "y", "to_round", "undone",
 )  # fmt: skip
 """In the order of a CSV; ``hash`` comes behind them. Those of `BY_FINDING` have one column a finding."""
+OF_ROLLBACKS = (
+    "to_round",
+    "undone",
+)  # written where there was one: files from before there were any stay as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +154,13 @@ def write_lines(entries: Sequence[Entry], kind: str) -> list[str]:
     told = [(entry.fields(), entry.hash) for entry in entries]
     if kind == ".jsonl":
         return [f"{write_row(fields | {'hash': hashed})}\n" for fields, hashed in told]
+    columns = [c for c in COLUMNS if c not in OF_ROLLBACKS or any(c in fields for fields, _ in told)]
     names = {
         column: sorted({name for fields, _ in told for name in fields.get(column, {})})
         for column in BY_FINDING
     }
     header: list[tuple[str, str | None]] = [
-        (column, name) for column in COLUMNS for name in (names[column] if column in BY_FINDING else [None])
+        (column, name) for column in columns for name in (names[column] if column in BY_FINDING else [None])
     ]
     rows = [[column if name is None else f"{column}:{name}" for column, name in header] + ["hash"]]
     rows += [[_cell(fields, *place) for place in header] + [hashed] for fields, hashed in told]

@@ -16,10 +16,12 @@ from annotate.consensus import count_votes
 from forecasting.errors import TooFewLabels
 from forecasting.folds import assign_folds
 from loop.book import Book
-from loop.controller import Loop, complete_push, open_book, project_pool, read_book
+from loop.controller import complete_push
 from loop.errors import BadInput
 from loop.features import Features
+from loop.opening import open_book, project_pool, read_book
 from loop.probe import N_FOLDS, Projection, fit_probe, make_scorer
+from loop.project import Loop
 from loop.readings import (
     REVIEW,
     asked_from_random,

@@ -66,6 +66,27 @@ class Round:
         return self.scores[:, self.findings.index(finding)]
 
 
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """One going back to an earlier round.
+
+    Attributes:
+        number: 1 = the first.
+        to_round: The round that is in force again.
+        undone: Rounds that it undid.
+        at: When it was decided, UTC.
+        finished: Whether Label Studio was seen to follow.
+        version: The version served since then; None = it is not finished.
+    """
+
+    number: int
+    to_round: int
+    undone: tuple[int, ...]
+    at: datetime
+    finished: bool
+    version: str | None
+
+
 def write_time(at: datetime) -> str:
     """A time as it is stored: UTC with microseconds."""
     if at.tzinfo is None:
@@ -189,6 +210,12 @@ def read_round(head: Any, rows: Sequence[Any]) -> Round:
         scores=scores.reshape(len(rows), len(findings)),  # (n_picks, K)
         bets=head.bets,
     )
+
+
+def read_rollback(row: Any) -> Rollback:
+    """A rollback from its row, joined with the one that finished it."""
+    undone, finished = tuple(row.undone), row.finished is not None
+    return Rollback(row.number, row.to_round, undone, read_time(row.at), finished, row.version)
 
 
 def _number(value: float | None) -> float:

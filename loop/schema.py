@@ -5,7 +5,7 @@ Times are text, ISO 8601 in UTC with microseconds, so that they sort as they fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 from sqlalchemy import (
     JSON,
@@ -26,7 +26,8 @@ from sqlalchemy import (
     text,
 )
 
-from loop.ledger import Ledger
+from loop import triggers
+from loop.ledger_rebuilt import rebuild
 
 metadata = MetaData()
 
@@ -178,6 +179,23 @@ ledger = Table(  # one row a pick, a version of a label or a deleted task, each 
     Column("row", Text, nullable=False),
     Column("hash", String(64), nullable=False),
 )
+rollbacks = Table(  # a going back to an earlier round; what it undid stays in its tables
+    "rollbacks",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("to_round", Integer, ForeignKey("rounds.number"), nullable=False),
+    Column("undone", JSON, nullable=False),  # numbers of rounds
+    Column("reports", JSON, nullable=False),  # seq of the decisions that went with them
+    Column("at", String(32), nullable=False),
+)
+restored = Table(  # rollbacks that Label Studio was seen to follow, as `pushes` are of rounds
+    "restored",
+    metadata,
+    Column("number", Integer, ForeignKey("rollbacks.number"), primary_key=True, autoincrement=False),
+    Column("version", String(120), nullable=False),
+    Column("n_served", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
+)
 migrations = Table(
     "migrations",
     metadata,
@@ -203,18 +221,6 @@ def first_tables(connection: Connection) -> None:
     connection.execute(text(CURRENT_ANNOTATIONS))
 
 
-UNLABELLED = "was labelled before its scores were written"
-TOLD = "was told to the annotators before this image was added"
-KEPT = "rows are never changed"
-
-LABELLED = """EXISTS (
-    SELECT 1 FROM current_annotations AS a WHERE a.task_id = (
-        SELECT t.task_id FROM tasks AS t
-        WHERE t.item = NEW.item AND t.task_id NOT IN (SELECT g.task_id FROM gone_tasks AS g)
-        ORDER BY t.seq DESC LIMIT 1))"""
-PUSHED = "EXISTS (SELECT 1 FROM pushes AS p WHERE p.number = NEW.number)"
-
-
 KEPT_TABLES = (  # those that the first migration made; a later table brings its own triggers
     "facts",
     "items",
@@ -235,60 +241,22 @@ KEPT_TABLES = (  # those that the first migration made; a later table brings its
 
 def refuse_hindsight(connection: Connection) -> None:
     """What was written down stays, and an image is scored before its label exists: the database refuses the rest."""
-    for statement in (_for_sqlite if connection.dialect.name == "sqlite" else _for_postgres)(KEPT_TABLES):
-        connection.execute(text(statement))
+    triggers.refuse(connection, KEPT_TABLES)
 
 
 def keep_ledger(connection: Connection) -> None:
     """Who labelled what, and why it was asked, hash-chained; a state that is older than its ledger gets one."""
-    ledger.create(connection, checkfirst=True)
-    Ledger(connection, metadata.tables).build()
-    keep = _kept_by_sqlite if connection.dialect.name == "sqlite" else _kept_by_postgres
-    for statement in keep([ledger.name]):
-        connection.execute(text(statement))
+    for table in (ledger, rollbacks, restored):  # it reads the others to tell which batch annotators had
+        table.create(connection, checkfirst=True)
+    rebuild(connection, metadata.tables)
+    triggers.keep(connection, [ledger.name])
 
 
-def _kept_by_sqlite(tables: Sequence[str]) -> Iterator[str]:
-    for table in tables:
-        for verb in ("UPDATE", "DELETE"):
-            yield (
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table}, {KEPT}'); END"
-            )
-
-
-def _kept_by_postgres(tables: Sequence[str]) -> Iterator[str]:
-    for table in tables:
-        yield (
-            f"CREATE TRIGGER {table}_kept BEFORE UPDATE OR DELETE ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
-        )
-
-
-def _for_sqlite(tables: Sequence[str]) -> Iterator[str]:
-    yield from _kept_by_sqlite(tables)
-    for name, case, fact in (
-        ("scores_before_labels", LABELLED, f"an image {UNLABELLED}"),
-        ("picks_before_push", PUSHED, f"a batch {TOLD}"),
-    ):
-        yield f"CREATE TRIGGER {name} BEFORE INSERT ON picks WHEN {case} BEGIN SELECT RAISE(ABORT, '{fact}'); END"
-
-
-def _for_postgres(tables: Sequence[str]) -> Iterator[str]:
-    yield (
-        "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        f"RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ', {KEPT}'; END $$"
-    )
-    yield from _kept_by_postgres(tables)
-    yield (
-        "CREATE FUNCTION refuse_hindsight() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        f"IF {LABELLED} THEN RAISE EXCEPTION 'an image {UNLABELLED}'; END IF; "
-        f"IF {PUSHED} THEN RAISE EXCEPTION 'a batch {TOLD}'; END IF; RETURN NEW; END $$"
-    )
-    yield (
-        "CREATE TRIGGER scores_before_labels BEFORE INSERT ON picks "
-        "FOR EACH ROW EXECUTE FUNCTION refuse_hindsight()"
-    )
+def keep_rollbacks(connection: Connection) -> None:
+    """Going back to an earlier round, as an event."""
+    for table in (rollbacks, restored):
+        table.create(connection, checkfirst=True)
+    triggers.keep(connection, [rollbacks.name, restored.name])
 
 
 Migration = Callable[[Connection], None]
@@ -299,4 +267,5 @@ MIGRATIONS: list[
     ("first tables", first_tables),
     ("refuse hindsight", refuse_hindsight),
     ("keep ledger", keep_ledger),
+    ("keep rollbacks", keep_rollbacks),
 ]

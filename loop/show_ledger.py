@@ -90,6 +90,9 @@ def row_cells(entry: Entry) -> list[str]:
 def _why(fields: dict[str, Any]) -> str:
     if fields["event"] == "read":
         return f"the certificate has read {counted(len(fields['y']), 'label')} of {fields['finding']}"
+    if fields["event"] == "rolled back":
+        undone = ", ".join(map(str, fields.get("undone", []))) or "none"
+        return f"back to round {fields['to_round']}; rounds undone: {undone}"
     if "inclusion_probability" not in fields:
         return str(fields.get("reason", ""))
     return f"{fields.get('reason', '')} (p {fields['inclusion_probability']:.3g})"

@@ -14,10 +14,12 @@ from sklearn.metrics import roc_auc_score
 
 from annotate.records import Label, Pull, Receipt, Roll, Suggestion, Task
 from loop.archive import Archive, read_archive
-from loop.controller import Loop, ask_first_batch, project_pool, step
+from loop.controller import ask_first_batch, step
 from loop.features import FeatureTable
 from loop.items import Item, draw_streams
+from loop.opening import project_pool
 from loop.probe import Probe
+from loop.project import Loop
 from loop.report import StepReport, as_json
 from loop.settings import Settings, make_settings
 from loop.state import State
@@ -57,6 +59,14 @@ class Oracle:
     def keep_serving(self, version: str) -> tuple[str, ...]:
         """Nobody changes a simulation's queue."""
         return ()
+
+    def go_back(self, version: str) -> bool:
+        """Every batch is answered at once, so there is no queue to go back to."""
+        return True
+
+    def unpush(self, versions: Sequence[str]) -> int:
+        """Nothing was kept of a batch."""
+        return 0
 
     def roll(self, up_to: int | None = None) -> Roll:
         """As many tasks as there are answers; none is ever deleted."""

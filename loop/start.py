@@ -17,7 +17,7 @@ from annotate.studio import Studio
 from loop.adopt import check_findings, enter_project, import_images
 from loop.board import StudioBoard
 from loop.cold_start import find_tower, open_zero_shot, score_by_texts
-from loop.controller import Loop, ask_first_batch, project_pool
+from loop.controller import ask_first_batch
 from loop.encoders.devices import load_on_devices
 from loop.encoders.encode import compare_to_float
 from loop.encoders.int8 import Nearness
@@ -26,7 +26,9 @@ from loop.encoders.reducing import named, reducing
 from loop.errors import BadInput, Unavailable
 from loop.features import FeatureStore
 from loop.intake import take_in
+from loop.opening import project_pool
 from loop.progress import Shows, utc_now
+from loop.project import Loop
 from loop.reduced import ReducedImages
 from loop.report import StepReport, as_json
 from loop.settings import Settings

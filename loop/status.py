@@ -14,19 +14,23 @@ from loop.agreement import AgreementReport, measure_agreement, warn_of_ceilings
 from loop.assess import Assessment, assess
 from loop.book import Book
 from loop.cold_start import open_zero_shot
-from loop.controller import open_book, open_book_of, project_pool, read_history
 from loop.errors import BadInput
+from loop.opening import open_book, open_book_of, project_pool, read_history
 from loop.readings import asked_from_random, labels_by_item, readers_of, reviewed_at
 from loop.report import LabelCount, StepReport, as_json
 from loop.settings import Settings
 from loop.start import open_features
-from loop.state import State
+from loop.state import Rollback, State
 from loop.zero_shot import ZeroShotReport, measure_zero_shot
 
 
 @dataclass(frozen=True, slots=True)
 class RoundLine:
-    """One decision of the past: AUC is the mean over the findings that had a forecast."""
+    """One decision of the past: AUC is the mean over the findings that had a forecast.
+
+    Attributes:
+        undone: A rollback took it back.
+    """
 
     round: int
     at: datetime
@@ -35,6 +39,7 @@ class RoundLine:
     asked: int
     findings: Mapping[str, str]
     aucs: Mapping[str, float | None]
+    undone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Status:
         findings: Labels by finding and stream.
         outstanding: Images of the present batch that nobody had answered at the last pull.
         pool_left: Images that can still be asked.
-        last: The last decision; its findings hold AUC, forecast, verdict and evidence.
+        last: The decision in force; its findings hold AUC, forecast, verdict and evidence.
         history: Every decision, oldest first.
         problems: Images that could not be used, each with its reason.
         unreadable: Annotations that could not be read, each with its reason.
@@ -71,6 +76,7 @@ class Status:
         zero_shot: Zero labels, by finding: AUC of the texts that ordered the first batch; empty if none did.
         agreement: How well the annotators agree, by finding; empty while no image was labelled by two.
         warnings: Targets that the annotators' disagreement puts out of reach.
+        rollbacks: Every going back to an earlier round, each as one sentence, oldest first.
     """
 
     project: str
@@ -89,6 +95,7 @@ class Status:
     zero_shot: Mapping[str, ZeroShotReport] = field(default_factory=dict)
     agreement: Mapping[str, AgreementReport] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    rollbacks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The status as JSON-ready values."""
@@ -105,7 +112,7 @@ def read_status(settings: Settings) -> Status:
     with State.open(settings.state_url) as state:
         labels = state.labels()
         book = open_book_of(state.items(), state, settings)
-        reports = read_history(state)
+        reports, last = read_history(state), state.last_report()
         zero_shot = _zero_shot(settings, state, book)
         agreement = _agreement(settings, state, book)
         return Status(
@@ -116,8 +123,11 @@ def read_status(settings: Settings) -> Status:
             outstanding=len(book.outstanding),
             batch_size=book.batch_size,
             pool_left=book.n_pool_left,
-            last=reports[-1] if reports else None,
-            history=tuple(_line(report, zero_shot) for report in reports),
+            last=None if last is None else StepReport.from_json(last),
+            history=tuple(
+                _line(report, zero_shot, undone)
+                for report, undone in zip(reports, state.undone_reports(), strict=True)
+            ),
             problems=tuple(f"{path}: {reason}" for path, reason in state.problems()),
             unreadable=tuple(
                 f"task {label.task_id}, annotation {label.annotation_id}: {label.problem}"
@@ -130,6 +140,7 @@ def read_status(settings: Settings) -> Status:
             zero_shot=zero_shot,
             agreement=agreement,
             warnings=warn_of_ceilings(agreement),
+            rollbacks=tuple(_tell_rollback(one) for one in state.rollbacks()),
         )
 
 
@@ -152,12 +163,12 @@ def assess_again(settings: Settings) -> Assessment:
     """
     with State.open(settings.state_url) as state:
         features = open_features(settings, state)
-        book, last = open_book(state, features, settings), state.last_round()
-        if not book.items or last is None:
+        book, last = open_book(state, features, settings), state.n_rounds()
+        if not book.items or not last:
             raise BadInput("There is no label yet, so there is no curve. Label the first batch, then step.")
         pool = [item.item for item in state.items() if features.has(item.item)]
         projection = project_pool(features, pool, settings)
-        return assess(book, features, projection, settings, last.number, read_history(state))
+        return assess(book, features, projection, settings, last, read_history(state))
 
 
 def draw_assessment(
@@ -220,7 +231,7 @@ def _interval(told: ZeroShotReport | None) -> Interval | None:
     return Interval(told.auc.mean, told.auc.low, told.auc.high, told.auc.level)
 
 
-def _line(report: StepReport, zero_shot: Mapping[str, ZeroShotReport]) -> RoundLine:
+def _line(report: StepReport, zero_shot: Mapping[str, ZeroShotReport], undone: bool) -> RoundLine:
     """A decision of the past; round 0 is the one that no label stood behind, so its AUCs are those of the texts."""
     before = {name: None if told.auc is None else told.auc.mean for name, told in zero_shot.items()}
     return RoundLine(
@@ -231,4 +242,13 @@ def _line(report: StepReport, zero_shot: Mapping[str, ZeroShotReport]) -> RoundL
         asked=report.batch.size if report.batch else 0,
         findings={name: told.verdict for name, told in report.findings.items()},
         aucs=before if report.round == 0 else {name: told.auc for name, told in report.findings.items()},
+        undone=undone,
     )
+
+
+def _tell_rollback(rollback: Rollback) -> str:
+    undone = (
+        f"rounds undone: {', '.join(map(str, rollback.undone))}" if rollback.undone else "the verdict undone"
+    )
+    rest = "" if rollback.finished else "; Label Studio does not know yet, the next command tells it"
+    return f"{rollback.at:%Y-%m-%d %H:%M}: back to round {rollback.to_round}, {undone}{rest}"

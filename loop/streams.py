@@ -6,7 +6,7 @@ commits decides, no clock does. Else the batch that annotators had when it was m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,25 +32,26 @@ class Answer:
     withdrawn_at: datetime | None = None
 
 
-def find_batch(pushed: Mapping[int, datetime], label: Answer, pull_before: datetime | None) -> int | None:
+def find_batch(
+    served: Sequence[tuple[int, datetime]], label: Answer, pull_before: datetime | None
+) -> int | None:
     """The batch that annotators had when a label was made; None = there was none yet.
 
     Label Studio's clock and ours may differ. What is sure without comparing them: a label that the pull before did not
-    bring is younger than every batch that was pushed before that pull.
+    bring is younger than every batch that was served before that pull.
 
     Args:
-        pushed: Round to when it was seen in Label Studio, by our clock, of rounds asked before the label was pulled.
+        served: Each batch with the time from which it was seen in Label Studio, by our clock, in the order of time; of
+            rounds asked before the label was pulled. One that was gone back to is there twice.
         label: The label.
         pull_before: The last pull before the one that brought the label; None = there was none.
     """
-    return max(
-        (
-            number
-            for number, at in pushed.items()
-            if at <= label.created_at or (pull_before is not None and at <= pull_before)
-        ),
-        default=None,
-    )
+    had = [
+        number
+        for number, at in served
+        if at <= label.created_at or (pull_before is not None and at <= pull_before)
+    ]
+    return had[-1] if had else None
 
 
 def ran_dry(batch: Iterable[Sequence[Answer]], label: Answer) -> bool:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from annotate.errors import PushUnconfirmed, StudioUnavailable
-from loop.controller import Loop, step
+from loop.bell import Bell
+from loop.controller import step
 from loop.errors import Unavailable
+from loop.project import Loop
 from loop.report import StepReport
 
 LONGEST_WAIT_S = 600.0
+SHORTEST_WAIT_S = 2.0  # between two looks, however often the bell rings
 
 log = logging.getLogger(__name__)
 
 
 def watch(
-    loop: Loop, every_s: float, told: Callable[[StepReport], object], end: threading.Event | None = None
+    loop: Loop, every_s: float, told: Callable[[StepReport], object], bell: Bell | None = None
 ) -> StepReport | None:
     """Step until STOP.
 
@@ -31,16 +35,17 @@ def watch(
         loop: Everything a turn needs, opened.
         every_s: Seconds between looks at Label Studio.
         told: Called with each report that says something new.
-        end: Set it to end the watch; by default only signals do.
+        bell: Ring it for a look at once, but at most one in two seconds; end the watch with it. By default only signals do.
 
     Returns:
         The last report; None if there was none.
     """
-    end = end or threading.Event()
+    bell = bell or Bell()
     report: StepReport | None = None
     wait_s = every_s
-    with _signals_set(end):
-        while not end.is_set():
+    with _signals_end(bell):
+        while not bell.ended:
+            looked_at = time.monotonic()
             try:
                 before, report = report, step(loop)
                 wait_s = every_s
@@ -52,7 +57,8 @@ def watch(
                     told(report)
                 if report.verdict == "STOP":
                     return report
-            end.wait(wait_s)
+            if bell.wait(wait_s):
+                _rest(bell, looked_at + SHORTEST_WAIT_S)
     return report
 
 
@@ -60,12 +66,18 @@ def _standing(report: StepReport) -> tuple[str, int]:
     return report.action, report.outstanding
 
 
+def _rest(bell: Bell, until: float) -> None:
+    """Let rings come together for a moment: the look that follows is for all of them."""
+    while not bell.ended and (left := until - time.monotonic()) > 0:
+        bell.wait(left)
+
+
 @contextmanager
-def _signals_set(end: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM set ``end``; afterwards the signals mean again what they meant before."""
+def _signals_end(bell: Bell) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the watch; afterwards the signals mean again what they meant before."""
 
     def ask_to_end(signum: int, frame: FrameType | None) -> None:
-        end.set()
+        bell.end()
 
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield

@@ -1,6 +1,6 @@
-"""Run one `loop step` and end the process with SIGKILL at a named point. Called by the kill test.
+"""Run one `loop` command and end the process with SIGKILL at a named point. Called by the kill tests.
 
-python killed_step.py CONFIG POINT      POINT = before:save_pull, after:add_round, after:import_predictions, ...
+python killed_step.py COMMAND CONFIG POINT [ARGUMENT ...]      POINT = before:save_pull, after:add_round, after:import_predictions, ...
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ STEP_POINTS = {
     "serve": Studio,
     "confirm_push": State,
 }
+ROLLBACK_POINTS = {
+    "add_rollback": State,
+    "serve": Studio,
+    "delete_predictions": Studio,
+    "confirm_rollback": State,
+}
 
 
 def deadly(method: Callable[..., Any], when: str) -> Callable[..., Any]:
@@ -43,8 +49,8 @@ def deadly(method: Callable[..., Any], when: str) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    command, config, point = sys.argv[1:]
+    command, config, point, *arguments = sys.argv[1:]
     when, name = point.split(":")
-    owner = {"start": START_POINTS, "step": STEP_POINTS}[command][name]
+    owner = {"start": START_POINTS, "step": STEP_POINTS, "rollback": ROLLBACK_POINTS}[command][name]
     setattr(owner, name, deadly(getattr(owner, name), when))
-    main([command, "-c", config, "-q"])
+    main([command, "-c", config, "-q", *arguments])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from annotate.records import Label, Pull, Receipt, Roll, Suggestion, Task
-from loop.controller import Loop
 from loop.features import FeatureTable
 from loop.items import Item, draw_streams
 from loop.probe import fit_projection
+from loop.project import Loop
 from loop.settings import Settings, load_settings
 from loop.simulate import EPOCH, Oracle, Ticks
 from loop.state import State
@@ -31,6 +31,7 @@ class World:
     separation: float = 2.0
     images_a_patient: int = 1
     seed: int = 0
+    new_url: Callable[[], str] = lambda: ":memory:"  # where the next state is kept
     answers: dict[int, dict[str, float]] = field(init=False)
     items: list[Item] = field(init=False)
     features: FeatureTable = field(init=False)
@@ -62,9 +63,9 @@ class World:
         path.write_text("\n".join(f"[{name}]\n{body}" for name, body in text.items()))
         return load_settings(path, {}, {})
 
-    def state(self, url: str = ":memory:") -> State:
+    def state(self, url: str | None = None) -> State:
         """A new state that holds the world's items and tasks."""
-        state = State.create(url)
+        state = State.create(url or self.new_url())
         state.add_items(self.items)
         state.add_tasks({i.item: self.task_of[i.item] for i in self.items if i.stream != "spare"}, EPOCH)
         return state
@@ -93,8 +94,10 @@ class Bench:
         self._changed: dict[int, datetime] = {}
         self._clock = Ticks()
         self.deleted: set[int] = set()
+        self.serving = ""
 
     def push(self, version: str, suggestions: tuple[Suggestion, ...]) -> Receipt:
+        self.serving = version
         if version not in [v for v, _ in self.served]:
             self.served.append((version, tuple(suggestions)))
         return Receipt(version, len(suggestions), tuple(s.task_id for s in suggestions), ())
@@ -112,6 +115,16 @@ class Bench:
 
     def keep_serving(self, version: str) -> tuple[str, ...]:
         return ()
+
+    def go_back(self, version: str) -> bool:
+        held = version in [v for v, _ in self.served]
+        self.serving = version if held else self.serving
+        return held
+
+    def unpush(self, versions: Sequence[str]) -> int:
+        gone = [suggestions for v, suggestions in self.served if v in versions]
+        self.served = [(v, suggestions) for v, suggestions in self.served if v not in versions]
+        return sum(map(len, gone))
 
     def roll(self, up_to: int | None = None) -> Roll:
         return Roll(1_000_000, 1_000_000 - len(self.deleted))

@@ -14,6 +14,7 @@ from pixels_encoder import write_pictures
 
 from annotate.interface import parse_interface
 from annotate.studio import Studio
+from loop.bell import Bell
 from loop.controller import step
 from loop.demo.annotator import label_queue
 from loop.demo.server import ThrowawayServer
@@ -43,7 +44,7 @@ def test_a_watch_survives_a_restart_of_the_server(tmp_path: Path, caplog: pytest
     feat = np.random.default_rng(0).normal(size=(N_IMAGES, 8)).astype(np.float32)
     np.savez(tmp_path / "features.npz", feat=feat, name=names)
     told: list[StepReport] = []
-    end = threading.Event()
+    bell = Bell()
     with ThrowawayServer(files_root=tmp_path / "files") as server, caplog.at_level(logging.WARNING):
         config = tmp_path / "loop.toml"
         config.write_text(
@@ -61,7 +62,7 @@ def test_a_watch_survives_a_restart_of_the_server(tmp_path: Path, caplog: pytest
 
         def keep_watch() -> None:
             with opened(settings, server.api_key) as loop:
-                watch(loop, 0.5, told.append, end)
+                watch(loop, 0.5, told.append, bell)
 
         watcher = threading.Thread(target=keep_watch)
         watcher.start()
@@ -77,5 +78,5 @@ def test_a_watch_survives_a_restart_of_the_server(tmp_path: Path, caplog: pytest
             label_queue(studio, project_id, interface, answers, BATCH, np.random.default_rng(0))
             until(lambda: "pushed" in [report.action for report in told])
         finally:
-            end.set()
+            bell.end()
             watcher.join()

@@ -11,6 +11,8 @@ import numpy as np
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from annotate.interface import parse_interface
+from annotate.payloads import write_results
 from annotate.studio import Studio
 from loop.cli import main
 from loop.settings import load_settings
@@ -58,6 +60,18 @@ class Ward:
         """Start the project."""
         result = self.run("start", "--quiet")
         assert result.exit_code == 0, result.output
+
+    def label_next(self, n: int) -> list[int]:
+        """Label the next n tasks as Label Studio serves them; returns them. Every other image shows edema."""
+        studio, project_id, served = self.studio, self.project_id, []
+        interface = parse_interface(studio.project(project_id).xml)
+        for i in range(n):
+            task = studio.next_task(project_id)
+            assert task is not None
+            served.append(int(task["id"]))
+            answers = {"Edema": float(i % 2), "Effusion": 0.0}
+            studio.submit(served[-1], write_results(interface, answers), 3.0)
+        return served
 
     def examine(self, *args: str, key: str | None = None) -> dict[str, Any]:
         """What the doctor finds, by name."""

@@ -19,7 +19,7 @@ from annotate.interface import parse_interface
 from annotate.studio import Studio
 from loop.archive import Archive, LabelTable, read_labels
 from loop.assess import assess
-from loop.controller import Loop, read_book, read_history, step
+from loop.controller import step
 from loop.demo.annotator import label_queue
 from loop.demo.phantoms import make_archive
 from loop.demo.server import ThrowawayServer
@@ -29,9 +29,12 @@ from loop.errors import BadInput
 from loop.features import FeatureStore
 from loop.find import find_images
 from loop.items import hash_images
+from loop.opening import read_book, read_history
+from loop.project import Loop
 from loop.report import StepReport
 from loop.settings import Settings, load_settings
-from loop.show import Progress, console, show_step
+from loop.show import Progress, console
+from loop.show_step import show_step
 from loop.show_trials import show_demo
 from loop.simulate import draw_test, measure_probe, tell_round
 from loop.start import opened, start

@@ -14,10 +14,11 @@ from loop_world import FINDINGS, Bench, World
 
 from annotate.records import Label
 from loop.book import Book, keep_book
-from loop.controller import ask_first_batch, rehearse, step
+from loop.controller import ask_first_batch, step
 from loop.errors import BadInput
 from loop.items import Item
-from loop.show import random_text
+from loop.rehearsal import rehearse
+from loop.show_status import random_text
 from loop.state import Round
 from loop.status import read_status
 from loop.strategies import Pick

@@ -13,10 +13,14 @@ import pytest
 from loop_world import FINDINGS, Bench, World
 
 from annotate.records import Pull, Receipt, Roll, Suggestion
-from loop.controller import Desk, Loop, ask_first_batch, read_book, rehearse, step
+from loop.controller import ask_first_batch, step
 from loop.errors import BadInput, Unavailable
+from loop.opening import read_book
 from loop.probe import Probe
-from loop.show import show_status, show_step
+from loop.project import Desk, Loop
+from loop.rehearsal import rehearse
+from loop.show_status import show_status
+from loop.show_step import show_step
 from loop.simulate import EPOCH
 from loop.state import State
 from loop.status import read_status

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from loop_world import FINDINGS, Bench, World
 
-from loop.controller import Loop, ask_first_batch, read_book, step
+from loop.controller import ask_first_batch, step
+from loop.opening import read_book
+from loop.project import Loop
 from loop.show import labels_line
 from loop.sync import sync
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,18 +11,19 @@ import pytest
 from loop_world import FINDINGS, Bench, World
 
 from annotate.records import Suggestion
-from loop.controller import Loop, ask_first_batch, step
+from loop.controller import ask_first_batch, step
+from loop.project import Loop
 from loop.readings import DOUBLE_READS, draw_double_reads
 from loop.settings import Settings
-from loop.show import show_status
 from loop.show_agreement import show_agreement
+from loop.show_status import show_status
 from loop.state import State
 from loop.status import Status, read_status
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path, new_url: Callable[[], str]) -> World:
+    return World(tmp_path, new_url=new_url)
 
 
 def twice(world: World, share: float = 0.2, **sections: str) -> Settings:

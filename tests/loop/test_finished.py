@@ -17,10 +17,11 @@ from scipy.special import ndtr
 from forecasting.hyperprior import fit_prior
 from forecasting.prior import PRIOR
 from loop.cli import main
-from loop.controller import ask_first_batch, project_pool, step
+from loop.controller import ask_first_batch, step
 from loop.errors import BadInput
 from loop.features import FeatureStore
 from loop.finished import learn_prior, read_curve, read_finished, tell_prior
+from loop.opening import project_pool
 from loop.priorfile import FittedPrior, read_prior, write_prior
 from loop.report import StepReport
 from loop.settings import load_settings

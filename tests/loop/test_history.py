@@ -13,10 +13,12 @@ from scipy.special import ndtr, ndtri
 
 from forecasting.scorekeeping import score_forecasts
 from loop.assess import assess
-from loop.controller import Loop, ask_first_batch, read_book, read_history, step
+from loop.controller import ask_first_batch, step
 from loop.history import read_promises, take_looks
+from loop.opening import read_book, read_history
+from loop.project import Loop
 from loop.report import HorizonReport, ScoreReport, StepReport
-from loop.show import show_status
+from loop.show_status import show_status
 from loop.state import State
 from loop.status import read_status
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -126,8 +126,8 @@ class Project:
 
 
 @pytest.fixture
-def project() -> Iterator[Project]:
-    project = Project()
+def project(new_url: Callable[[], str]) -> Iterator[Project]:
+    project = Project(new_url())
     yield project
     project.state.close()
 

@@ -13,7 +13,7 @@ from forecasting.curve import curve_from_points
 from forecasting.powerlaw import fit_bayes
 from loop.controller import ask_first_batch, step
 from loop.report import StepReport
-from loop.show import next_text
+from loop.show_step import next_text
 from loop.telling import mean_gain, report_forecast
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,10 @@ from loop_world import FINDINGS, Bench, World
 
 from annotate.errors import StudioUnavailable
 from annotate.records import Receipt, Suggestion
-from loop.controller import Loop, ask_first_batch, read_book, step
+from loop.controller import ask_first_batch, step
 from loop.errors import BadInput
+from loop.opening import read_book
+from loop.project import Loop
 from loop.readings import REVIEW, asked_from_random
 from loop.review import PUSHED, find_doubts, push_review
 from loop.show_review import show_review
@@ -20,8 +22,8 @@ from loop.state import State
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path, separation=3.0)
+def world(tmp_path: Path, new_url: Callable[[], str]) -> World:
+    return World(tmp_path, separation=3.0, new_url=new_url)
 
 
 def queue(bench: Bench) -> tuple[Suggestion, ...]:

@@ -10,7 +10,7 @@ from loop_world import World
 
 from loop.controller import ask_first_batch, step
 from loop.report import BatchReport, StepReport
-from loop.show import selection_text, show_step
+from loop.show_step import selection_text, show_step
 
 
 @pytest.fixture

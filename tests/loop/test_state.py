@@ -10,8 +10,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, create_engine, event, text
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, event, text
 
 from annotate.records import Label, Pull, Receipt, Task
 from loop import schema
@@ -411,6 +411,91 @@ class StateContract:
         assert (last := stocked.last_round()) is not None
         assert last.number == 2
 
+    # -- rollbacks ----------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def three(self, state: State) -> State:
+        """Three rounds that were asked and served, and a STOP behind them."""
+        state.add_items([item(name) for name in "abc"])
+        for number, name in enumerate("abc", start=1):
+            report = {"verdict": "CONTINUE", "batch": {"round": number}}
+            state.add_round(round_(number, name), report, b"probe")
+            state.confirm_push(number, Receipt(f"loop-x-r{number:04d}", 1, (), ()), after(number))
+        state.add_report(3, {"verdict": "STOP", "batch": None}, AT)
+        return state
+
+    def test_a_rollback_puts_an_earlier_round_in_force_and_removes_nothing(self, three: State) -> None:
+        before = str((three.rounds(), three.reports(), three.probe()))
+        done = three.add_rollback(1, after(9))
+        assert done is not None
+        assert (done.number, done.to_round, done.undone, done.at) == (1, 1, (2, 3), after(9))
+        assert str((three.rounds(), three.reports(), three.probe())) == before
+        assert (last := three.last_round()) is not None
+        assert (last.number, three.n_rounds(), three.undone_rounds()) == (1, 3, {2, 3})
+        assert three.undone_reports() == [False, True, True, True]
+        assert (three.last_report() or {})["batch"] == {"round": 1}
+        assert (three.last_push(), three.unconfirmed()) == (("loop-x-r0001", 1), None)
+
+    def test_a_rollback_is_a_row_of_the_ledger(self, three: State) -> None:
+        before = three.ledger()
+        three.add_rollback(2, after(9))
+        *rows, last = three.ledger()
+        assert rows == before
+        told = last.fields()
+        assert (told["event"], told["to_round"], told["undone"]) == ("rolled back", 2, [3])
+        assert three.find_break() is None
+
+    def test_a_rollback_is_unfinished_until_label_studio_followed(self, three: State) -> None:
+        assert three.unfinished_rollback() is None
+        three.add_rollback(2, after(9))
+        assert (waiting := three.unfinished_rollback()) is not None
+        assert (waiting.number, waiting.finished, waiting.version) == (1, False, None)
+        for version in ("loop-x-r0002-b", "another"):  # told twice is told once
+            three.confirm_rollback(1, version, 7, after(10))
+            assert three.unfinished_rollback() is None
+            assert three.last_push() == ("loop-x-r0002-b", 7)
+        assert [one.version for one in three.rollbacks()] == ["loop-x-r0002-b"]
+
+    def test_a_verdict_alone_can_be_undone_once(self, three: State) -> None:
+        assert (done := three.add_rollback(3, after(9))) is not None
+        assert done.undone == ()
+        assert three.undone_reports() == [False, False, False, True]
+        assert three.add_rollback(3, after(10)) is None
+        assert len(three.rollbacks()) == 1
+
+    def test_what_was_undone_cannot_be_gone_back_to_and_new_rounds_go_on_behind_it(
+        self, three: State
+    ) -> None:
+        three.add_rollback(1, after(9))
+        for number in (2, 3, 4, 0):
+            with pytest.raises(ValueError, match="not in force"):
+                three.add_rollback(number, after(10))
+        three.add_round(round_(4, "b"), {"verdict": "CONTINUE", "batch": {"round": 4}}, None)
+        assert (last := three.last_round()) is not None
+        assert last.number == 4
+        assert (waiting := three.unconfirmed()) is not None
+        assert waiting.number == 4
+        assert (done := three.add_rollback(1, after(11))) is not None
+        assert (done.number, done.undone) == (2, (4,))
+        assert three.undone_reports() == [False, True, True, True, True]
+
+    @pytest.mark.parametrize("table", ["rollbacks", "restored"])
+    def test_a_rollback_is_never_changed(self, three: State, table: str) -> None:
+        three.add_rollback(1, after(9))
+        three.confirm_rollback(1, "loop-x-r0001", 1, after(10))
+        for change in (f"UPDATE {table} SET at = 'x'", f"DELETE FROM {table}"):
+            with pytest.raises(Unavailable, match="audit trail"):
+                by_hand(three, change)
+
+    def test_a_rollback_that_the_ledger_does_not_know_is_found(self, three: State) -> None:
+        three.add_rollback(2, after(9))
+        by_hand(
+            three,
+            "INSERT INTO rollbacks (number, to_round, undone, reports, at) VALUES (2, 1, '[2]', '[]', '2026')",
+        )
+        assert (broken := three.find_break()) is not None
+        assert "rollbacks" in broken.problem
+
     # -- reports, probes, amendments ----------------------------------------------------------------------------
 
     def test_every_decision_is_kept_with_and_without_a_batch(self, stocked: State) -> None:
@@ -529,27 +614,18 @@ class TestMemory(StateContract):
             State.open(url)
 
 
-if "LOOP_TEST_POSTGRES" in os.environ:  # a database that may be filled, e.g. postgresql+psycopg://HOST/NAME
+class TestPostgres(StateContract):
+    @pytest.fixture
+    def url(self, postgres_url: str) -> str:
+        return postgres_url
 
-    class TestPostgres(StateContract):
-        @pytest.fixture
-        def url(self) -> Iterator[str]:
-            server, name = os.environ["LOOP_TEST_POSTGRES"], f"loop_{uuid.uuid4().hex[:12]}"
-            engine = create_engine(server)
-            with engine.begin() as connection:
-                connection.execute(text(f"CREATE SCHEMA {name}"))
-            yield f"{server}{'&' if '?' in server else '?'}options=-csearch_path%3D{name}"
-            with engine.begin() as connection:
-                connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
-            engine.dispose()
+    def test_a_database_without_a_state_is_a_project_not_started(self, url: str) -> None:
+        with pytest.raises(BadInput, match="loop start"):
+            State.open(url)
 
-        def test_a_database_without_a_state_is_a_project_not_started(self, url: str) -> None:
-            with pytest.raises(BadInput, match="loop start"):
-                State.open(url)
-
-        def test_a_dry_run_says_that_it_needs_sqlite(self, state: State) -> None:
-            with pytest.raises(BadInput, match="--dry-run"):
-                state.sandbox()
+    def test_a_dry_run_says_that_it_needs_sqlite(self, state: State) -> None:
+        with pytest.raises(BadInput, match="--dry-run"):
+            state.sandbox()
 
 
 # -- order of arrival -----------------------------------------------------------------------------------------
@@ -803,6 +879,31 @@ def test_a_migration_that_fails_leaves_the_state_as_it_was(
     assert raw(path, "SELECT * FROM sqlite_master") == before
     with State.open(str(path)) as state:
         assert truth(state) == {1: {1: (AT, 1.0)}}
+
+
+def test_a_state_from_before_there_were_rollbacks_can_be_looked_at_and_learns_them(path: Path) -> None:
+    with State.open(str(path)) as state:
+        state.add_items([item("a")])
+        state.add_round(round_(1, "a"), {"batch": {"round": 1}}, None)
+        state.confirm_push(1, Receipt("loop-x-r0001", 1, (), ()), AT)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table in ("restored", "rollbacks"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("DELETE FROM migrations WHERE name = 'keep rollbacks'")
+    with State.look(str(path)) as state:
+        assert state.behind() == ["keep rollbacks"]
+        assert (state.last_push(), state.unconfirmed(), state.unfinished_rollback()) == (
+            ("loop-x-r0001", 1),
+            None,
+            None,
+        )
+        assert (state.rollbacks(), state.undone_reports()) == ([], [False])
+    with State.open(str(path)) as state:
+        state.add_report(1, {"verdict": "STOP"}, AT)
+        assert state.add_rollback(1, AT) is not None
+        assert state.find_break() is None
+        with pytest.raises(Unavailable, match="audit trail"):
+            by_hand(state, "DELETE FROM rollbacks")
 
 
 def test_a_state_of_a_newer_release_is_refused_and_left_alone(path: Path) -> None:

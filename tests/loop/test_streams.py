@@ -91,14 +91,20 @@ def test_an_overrun_stays_one_whatever_answers_come_later(
 
 
 def test_the_batch_of_a_label_is_the_last_one_pushed_before_it() -> None:
-    pushed = {1: after(0), 2: after(100)}
-    assert find_batch(pushed, answer(-1), None) is None
-    assert find_batch(pushed, answer(50), None) == 1
-    assert find_batch(pushed, answer(100), None) == 2
+    served = [(1, after(0)), (2, after(100))]
+    assert find_batch(served, answer(-1), None) is None
+    assert find_batch(served, answer(50), None) == 1
+    assert find_batch(served, answer(100), None) == 2
+
+
+def test_a_batch_that_was_gone_back_to_is_the_one_that_annotators_had_again() -> None:
+    served = [(1, after(0)), (2, after(100)), (1, after(200))]
+    assert find_batch(served, answer(150), None) == 2
+    assert find_batch(served, answer(250), None) == 1
 
 
 def test_a_server_whose_clock_is_slow_cannot_move_a_label_behind_a_pull() -> None:
     """Its clock says one minute ago; but a pull after the push of round 2 did not bring it."""
-    pushed = {1: after(0), 2: after(100)}
-    assert find_batch(pushed, answer(50), after(110)) == 2
-    assert find_batch(pushed, answer(50), after(90)) == 1
+    served = [(1, after(0)), (2, after(100))]
+    assert find_batch(served, answer(50), after(110)) == 2
+    assert find_batch(served, answer(50), after(90)) == 1

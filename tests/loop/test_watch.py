@@ -13,6 +13,7 @@ from loop_world import Bench, World
 
 from annotate.errors import StudioUnavailable
 from annotate.records import Pull
+from loop.bell import Bell
 from loop.controller import ask_first_batch
 from loop.report import StepReport
 from loop.watch import watch
@@ -78,7 +79,7 @@ def test_a_signal_ends_it_after_the_turn_and_gives_the_signal_its_meaning_back(
 
 def test_it_can_be_ended_from_outside(tmp_path: Path) -> None:
     world = World(tmp_path)
-    end = threading.Event()
+    bell = Bell()
     told: list[StepReport] = []
     with world.state() as state:
         loop = world.loop(state, Bench())
@@ -86,7 +87,70 @@ def test_it_can_be_ended_from_outside(tmp_path: Path) -> None:
 
         def tell(report: StepReport) -> None:
             told.append(report)
-            end.set()
+            bell.end()
 
-        watch(loop, 3600.0, tell, end)
+        watch(loop, 3600.0, tell, bell)
     assert len(told) == 1
+
+
+def test_a_ring_makes_it_look_at_once_and_labels_that_came_during_a_look_are_not_missed(
+    tmp_path: Path,
+) -> None:
+    """The poll is an hour away: every look but the first is a ring's."""
+    world, bell, bench = World(tmp_path), Bell(), Bench()
+    told: list[StepReport] = []
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        tasks = [suggestion.task_id for suggestion in bench.served[-1][1]]
+
+        def tell(report: StepReport) -> None:
+            told.append(report)
+            if report.action == "pushed":
+                bell.end()
+                return
+            half = tasks[:25] if len(told) == 1 else tasks
+            for task_id in half:  # while the watch is at it
+                bench.answer(task_id, world.answers[task_id])
+                bell.ring()
+
+        watch(loop, 3600.0, tell, bell)
+    assert [(r.action, r.outstanding) for r in told] == [("waiting", 50), ("waiting", 25), ("pushed", 0)]
+
+
+def test_many_rings_are_one_look(tmp_path: Path) -> None:
+    world, bell = World(tmp_path), Bell()
+    desk = Counting()
+    with world.state() as state:
+        loop = world.loop(state, desk)
+        ask_first_batch(loop)
+
+        def ring(n: int) -> None:
+            for _ in range(n):
+                bell.ring()
+
+        crowd = [threading.Thread(target=ring, args=(1000,)) for _ in range(4)]
+
+        def tell(report: StepReport) -> None:
+            for one in crowd:
+                one.start()
+            for one in crowd:
+                one.join()
+            desk.looked = bell.end  # at the second look
+
+        watch(loop, 3600.0, tell, bell)
+    assert desk.n_pulls == 2
+
+
+class Counting(Bench):
+    """A bench that counts the looks, and says when there is another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_pulls = 0
+        self.looked = lambda: None
+
+    def pull(self, since: datetime | None) -> Pull:
+        self.n_pulls += 1
+        self.looked()
+        return super().pull(since)

@@ -19,15 +19,17 @@ from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
 from loop.cold_start import find_tower, open_zero_shot, score_by_texts
-from loop.controller import Loop, ask_first_batch, read_book, step
+from loop.controller import ask_first_batch, step
 from loop.encoders import load_encoder
 from loop.encoders.text import load_text_tower
 from loop.errors import BadInput
 from loop.features import FeatureStore, FeatureTable
 from loop.items import Item
+from loop.opening import read_book
+from loop.project import Loop
 from loop.sections import PromptSettings
 from loop.settings import make_settings
-from loop.show import show_status
+from loop.show_status import show_status
 from loop.simulate import EPOCH
 from loop.state import State
 from loop.status import draw_project, read_status

@@ -1,0 +1,102 @@
+"""The next batch: which images are asked, in which order, and under which name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from loop.book import Book
+from loop.features import Features
+from loop.probe import Probe
+from loop.project import Loop
+from loop.settings import Settings
+from loop.strategies import COLD, Pick, select_batch
+
+
+def choose_batch(loop: Loop, book: Book, probe: Probe, number: int) -> list[Pick]:
+    """Choose the next batch: the random stream's share in its order, the rest by the strategy."""
+    settings = loop.settings
+    patient_of = {item.item: item.patient for item in loop.state.items()}
+    return select_batch(
+        settings.batch.strategy,
+        _size(settings, book),
+        settings.batch.random_share,
+        book.random_next,
+        book.active_pool,
+        score_pool(loop.features, book.active_pool, probe),
+        [patient_of[item] for item in book.active_pool],
+        book.findings,
+        _rng(loop, number),
+    )
+
+
+def choose_first(loop: Loop, book: Book) -> list[Pick]:
+    """The first batch, from the random stream and by zero-shot scores, if there are; where all of the stream is labelled
+    already, from the active part."""
+    patient_of = {item.item: item.patient for item in loop.state.items()}
+    active = book.active_pool if loop.zero_shot or not book.random_next else ()
+    return select_batch(
+        COLD if loop.zero_shot else "random",
+        _size(loop.settings, book),
+        loop.settings.batch.random_share if loop.zero_shot else 1.0,
+        book.random_next,
+        active,
+        score_first(loop, active, book.findings),
+        [patient_of[item] for item in active],
+        book.findings,
+        _rng(loop, 1),
+    )
+
+
+def score_first(
+    loop: Loop, items: Sequence[str], findings: Sequence[str]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Scores before the first label, shape ``(n, K)``; NaN where there are none."""
+    scores = np.full((len(items), len(findings)), np.nan)
+    if loop.zero_shot is not None:
+        given = loop.zero_shot.score(items)
+        for k, name in enumerate(findings):
+            if name in loop.zero_shot.scorer.findings:
+                scores[:, k] = given[:, loop.zero_shot.scorer.findings.index(name)]
+    return scores
+
+
+def score_pool(
+    features: Features, items: Sequence[str], probe: Probe
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Score a pool of any size in chunks; returns probabilities, shape ``(n, K)``, NaN where a head is not fitted."""
+    parts = [probe.predict(vectors) for _, vectors in features.chunks(items)]
+    return np.concatenate(parts) if parts else np.empty((0, len(probe.findings)))
+
+
+def version_of(project: str, number: int, picks: Sequence[Pick]) -> str:
+    """Name the round for Label Studio, so that the same batch always has the same name."""
+    batch = hashlib.sha256("\n".join(p.item for p in picks).encode()).hexdigest()[:8]
+    return f"loop-{project}-r{number:04d}-{batch}"
+
+
+def _size(settings: Settings, book: Book) -> int:
+    """Images to ask: a batch, or what is left of the budget."""
+    budget = settings.stop.budget
+    return (
+        settings.batch.size if budget is None else max(0, min(settings.batch.size, budget - len(book.items)))
+    )
+
+
+def doubt_batch(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
+    """What a project lead should know about a batch."""
+    wanted = round(_size(loop.settings, book) * loop.settings.batch.random_share)
+    random = sum(pick.stream == "random" for pick in picks)
+    if random < wanted:
+        return [
+            f"The random stream is used up: {random} of {wanted} random images could be asked. From now on the "
+            "certificate gets no new evidence, and what selection does to the AUC is not measured any more."
+        ]
+    return []
+
+
+def _rng(loop: Loop, number: int) -> np.random.Generator:
+    return np.random.default_rng([loop.settings.project.seed, number])

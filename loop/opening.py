@@ -1,0 +1,63 @@
+"""What a turn reads before it judges: the book of all labels, earlier reports, and the pool's projection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from loop.book import Book, keep_book
+from loop.features import Features
+from loop.items import Item
+from loop.probe import Projection, fit_projection
+from loop.project import Loop
+from loop.report import StepReport
+from loop.settings import Settings
+from loop.state import State
+
+PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
+
+
+def read_book(loop: Loop, *, recount: bool = False) -> Book:
+    """Book every label that the state holds, of images that have an embedding."""
+    return open_book(loop.state, loop.features, loop.settings, recount=recount)
+
+
+def open_book(state: State, features: Features, settings: Settings, *, recount: bool = False) -> Book:
+    """As `read_book`, without a desk."""
+    held = [item for item in state.items() if features.has(item.item)]
+    return open_book_of(held, state, settings, recount=recount)
+
+
+def open_book_of(items: Sequence[Item], state: State, settings: Settings, *, recount: bool = False) -> Book:
+    """Book the labels of some of the images."""
+    there = {item.item for item in items}
+    present = state.last_round()
+    tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
+    return keep_book(
+        items,
+        tasks,
+        state.labels(),
+        state.rounds(),
+        settings.project.findings,
+        state.unasked(),
+        state.readings(),
+        recount=recount,
+        consensus=settings.labels.consensus,
+        present=None if present is None else present.number,
+    )
+
+
+def read_history(state: State) -> list[StepReport]:
+    """Every report so far, oldest first."""
+    return [StepReport.from_json(told) for told in state.reports()]
+
+
+def project_pool(features: Features, items: Sequence[str], settings: Settings) -> Projection:
+    """Standardise on the pool and find its principal components; labels play no part.
+
+    The sample is drawn by ``project.seed``, so the same pool always gives the same projection.
+    """
+    rng = np.random.default_rng([settings.project.seed, 0])
+    chosen = rng.choice(len(items), min(len(items), PROJECTION_SAMPLE), replace=False)
+    return fit_projection(features.read([items[i] for i in np.sort(chosen)]), settings.probe.components)
