@@ -108,10 +108,10 @@ def keys_for(says: dict[str, str]) -> str:
 def picture(reader: Reader, name: str) -> None:
     """Keep a picture of the page, if asked to."""
     if folder := os.environ.get("SCREENSHOTS"):
-        shot = Image.open(io.BytesIO(reader.page.screenshot()))
-        shot.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(
-            Path(folder) / f"{name}.png", optimize=True
-        )
+        reader.page.get_by_text("successfully").last.wait_for(state="hidden")  # of the image before
+        shot = Image.open(io.BytesIO(reader.page.screenshot())).convert("RGB")
+        few = shot.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+        few.save(Path(folder) / f"{name}.png", optimize=True)
 
 
 def test_a_batch_is_labelled_through_the_page_with_the_keyboard(
