@@ -22,7 +22,7 @@ from ward import Ward
 from annotate.interface import parse_interface
 from annotate.layout import HOT_KEYS
 from annotate.payloads import write_results
-from loop.demo.phantoms import draw
+from loop.demo.phantoms import Phantom, draw
 from loop.demo.server import ThrowawayServer
 from loop.rows import Round
 
@@ -34,7 +34,8 @@ pytestmark = pytest.mark.studio
 FINDINGS = ("Effusion", "Cardiomegaly", "Pneumothorax")
 SAYS = ("yes", "no", "cannot tell")
 VALUE = {"yes": 1.0, "no": 0.0, "cannot tell": math.nan}
-BATCH, NEXT = 12, 6
+BATCH, NEXT = 14, 6
+Truth = dict[str, dict[str, str]]  # item to what is to be seen on it
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +56,28 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield server
 
 
-def start(server: ThrowawayServer, name: str, *, suggestions: bool) -> Ward:
-    """Thirty drawn chests, the first batch asked."""
-    ward = Ward.open(
-        server,
-        name,
-        n_images=30,
-        findings=FINDINGS,
-        batch=BATCH,
-        draw=lambda rng: draw(rng, [f for f in FINDINGS if rng.random() < 0.4], size=384).image,
-    )
+def start(server: ThrowawayServer, name: str, *, suggestions: bool) -> tuple[Ward, Truth]:
+    """Drawn chests, embeddings that know what was drawn, the first batch asked."""
+    drawn: list[Phantom] = []
+
+    def chest(rng: np.random.Generator) -> Image.Image:
+        drawn.append(draw(rng, [f for f in FINDINGS if rng.random() < 0.5], difficulty=0.1, size=384))
+        return drawn[-1].image
+
+    ward = Ward.open(server, name, n_images=36, findings=FINDINGS, batch=BATCH, draw=chest)
     with ward.config.open("a") as config:
         config.write(f"show_suggestions = {str(suggestions).lower()}\nclose_on_stop = true\n")
+    there = np.array([[f in phantom.findings for f in FINDINGS] for phantom in drawn])  # (n, K)
+    blur = np.random.default_rng(0).normal(size=there.shape)
+    names = sorted(path.name for path in (ward.config.parent / "images").iterdir())
+    np.savez(ward.config.with_name("table.npz"), feat=(4 * there + blur).astype(np.float32), name=names)
     ward.start()
-    return ward
+    with ward.state() as state:
+        row = {item.item: int(item.path.stem) for item in state.items()}
+    return ward, {
+        item: {f: ("no", "yes")[int(has)] for f, has in zip(FINDINGS, there[i], strict=True)}
+        for item, i in row.items()
+    }
 
 
 def asked(ward: Ward) -> Round:
@@ -94,13 +103,6 @@ def labelled(ward: Ward) -> dict[str, dict[str, float]]:
     }
 
 
-def plan(seed: int, n: int) -> list[dict[str, str]]:
-    """What to say of each image of a batch: every finding half yes, half no."""
-    rng = np.random.default_rng(seed)
-    columns = [rng.permutation(["yes", "no"] * (n // 2)) for _ in FINDINGS]
-    return [dict(zip(FINDINGS, map(str, row), strict=True)) for row in zip(*columns, strict=True)]
-
-
 def keys_for(says: dict[str, str]) -> str:
     return " ".join(HOT_KEYS[FINDINGS.index(f)][SAYS.index(said)] for f, said in says.items())
 
@@ -117,13 +119,14 @@ def picture(reader: Reader, name: str) -> None:
 def test_a_batch_is_labelled_through_the_page_with_the_keyboard(
     browser: Browser, server: ThrowawayServer
 ) -> None:
-    ward = start(server, "keyboard", suggestions=True)
+    ward, truth = start(server, "keyboard", suggestions=True)
     ann = Reader(browser, server.url, server.username, server.password)
     ann.begin(ward.project_id)
 
-    first, says = asked(ward), plan(0, BATCH)
-    says[7] = dict.fromkeys(FINDINGS, "cannot tell")
-    seen, skipped = [], 3
+    first = asked(ward)
+    says = [truth[pick.item] for pick in first.picks]
+    says[7] = says[7] | {FINDINGS[2]: "cannot tell"}
+    seen, skipped = [], 2
     for i, said in enumerate(says):
         seen.append(ann.seen())
         assert ann.answers() == dict.fromkeys(FINDINGS, "")  # a first batch is all random: blind
@@ -163,10 +166,10 @@ def test_a_batch_is_labelled_through_the_page_with_the_keyboard(
         order.insert(0, opened)
     else:
         ann.skip()
-    says, seen, n_suggested = dict(zip(order, plan(1, NEXT), strict=True)), [], 0
+    says, seen, n_suggested = {item: truth[item] for item in order}, [], 0
     suggested = {
         pick.item: {
-            f: ("no", "yes")[int(p >= 0.5)] if pick.stream == "active" else ""
+            f: ("no", "yes")[int(p >= 0.5)] if pick.stream == "active" and p == p else ""
             for f, p in zip(second.findings, score, strict=True)
         }
         for pick, score in zip(second.picks, second.scores, strict=True)
@@ -178,16 +181,17 @@ def test_a_batch_is_labelled_through_the_page_with_the_keyboard(
             assert ann.answers() == suggested[item]
         before = ann.answers()
         if any(before.values()) and not n_suggested:
-            picture(ann, "page-suggestion")
             take_back_and_give_again(ann, before)
         n_suggested += any(before.values())
+        if all(before.values()):
+            picture(ann, "page-suggestion")
         ann.press(keys_for({f: said for f, said in says[item].items() if said != before[f]}))
         assert ann.answers() == says[item]
         ann.submit()
     assert seen == order
     assert n_suggested >= n_active - 1
 
-    report = ward.tell("step", "--set", "stop.budget=15")
+    report = ward.tell("step", "--set", "stop.budget=16")
     assert report["verdict"] == "STOP"
     now = labelled(ward)
     assert {item: now[item] for item in order} == {
@@ -203,12 +207,13 @@ def test_a_batch_is_labelled_through_the_page_with_the_keyboard(
 
 def take_back_and_give_again(ann: Reader, before: dict[str, str]) -> None:
     """The key of an answer that stands takes it back; without it nothing is submitted, and nothing is lost."""
-    key = keys_for({FINDINGS[0]: before[FINDINGS[0]]})
+    finding = next(f for f, answer in before.items() if answer)
+    key = keys_for({finding: before[finding]})
     ann.press(key)
-    assert ann.answers() == before | {FINDINGS[0]: ""}
+    assert ann.answers() == before | {finding: ""}
     was = ann.task
     ann.press("Control+Enter")
-    ann.page.get_by_text(f"{FINDINGS[0]}: yes, no or cannot tell?").wait_for()
+    ann.page.get_by_text(": yes, no or cannot tell?").wait_for()
     ann.press("Enter")  # OK
     ann.press(key)
     assert (ann.task, ann.answers()) == (was, before)
@@ -217,17 +222,16 @@ def take_back_and_give_again(ann: Reader, before: dict[str, str]) -> None:
 def test_two_annotators_share_the_batch_in_its_order_and_see_no_suggestions(
     browser: Browser, server: ThrowawayServer
 ) -> None:
-    ward = start(server, "shared", suggestions=False)
+    ward, truth = start(server, "shared", suggestions=False)
     with ward.studio as studio, sign_up(studio, "reader"):
         interface = parse_interface(studio.project(ward.project_id).xml)
         task_of = {item: task for task, item in items_of(ward).items()}
-        for pick, said in zip(asked(ward).picks, plan(2, BATCH), strict=True):
-            studio.submit(
-                task_of[pick.item], write_results(interface, {f: VALUE[s] for f, s in said.items()}), 3.0
-            )
+        for pick in asked(ward).picks:
+            said = {f: VALUE[s] for f, s in truth[pick.item].items()}
+            studio.submit(task_of[pick.item], write_results(interface, said), 3.0)
     ward.tell("step", "--set", f"batch.size={NEXT}")
     batch = asked(ward)
-    assert np.isfinite(batch.scores).all()  # there is something to suggest
+    assert np.isfinite(batch.scores).any()  # there is something to suggest
 
     ann = Reader(browser, server.url, server.username, server.password)
     bob = Reader(browser, server.url, "reader@example.com", "passw0rd1")
