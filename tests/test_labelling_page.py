@@ -181,10 +181,9 @@ def test_a_batch_is_labelled_through_the_page_with_the_keyboard(
             assert ann.answers() == suggested[item]
         before = ann.answers()
         if any(before.values()) and not n_suggested:
+            picture(ann, "page-suggestion")
             take_back_and_give_again(ann, before)
         n_suggested += any(before.values())
-        if all(before.values()):
-            picture(ann, "page-suggestion")
         ann.press(keys_for({f: said for f, said in says[item].items() if said != before[f]}))
         assert ann.answers() == says[item]
         ann.submit()
@@ -213,8 +212,10 @@ def take_back_and_give_again(ann: Reader, before: dict[str, str]) -> None:
     assert ann.answers() == before | {finding: ""}
     was = ann.task
     ann.press("Control+Enter")
-    ann.page.get_by_text(": yes, no or cannot tell?").wait_for()
-    ann.press("Enter")  # OK
+    refused = ann.page.get_by_text(": yes, no or cannot tell?")
+    refused.wait_for()
+    ann.page.get_by_role("button", name="OK").click()
+    refused.wait_for(state="hidden")
     ann.press(key)
     assert (ann.task, ann.answers()) == (was, before)
 
