@@ -18,10 +18,18 @@ _COLUMNS = tuple(
 )
 HOT_KEYS = (*_COLUMNS, *(tuple(f"shift+{key}" for key in column) for column in _COLUMNS[2:]))
 
+# Label Studio's tools stand beside the image and come after it is laid out. Taken out of the flow they no longer
+# narrow it, which would crop the image; side panels are for regions, which these questions do not have.
+_KEYS = ("Submit Ctrl+Enter, skip Ctrl+Space", "On a Mac: ⌘+Enter, ⌥+Enter")
+
 _STYLE = """
-.reading { display: flex; gap: 12px; align-items: flex-start; }
+.lsf-sidepanels { padding: 0 !important; }
+.lsf-sidepanels__wrapper { display: none; }
+.reading { display: flex; gap: 16px; align-items: flex-start; }
 .picture { flex: 1 1 auto; min-width: 0; }
-.findings { flex: 0 0 336px; position: sticky; top: 0; }
+.picture .lsf-object { position: relative; padding-right: 42px; }
+.picture .lsf-toolbar { position: absolute; top: 0; right: 0; margin: 0; }
+.findings { flex: 0 0 336px; max-height: calc(100vh - 134px); overflow-y: auto; }
 .finding { display: grid; grid-template-columns: minmax(0, 1fr) auto; align-items: center; gap: 10px;
   padding: 4px 0; border-bottom: 1px solid rgba(128, 128, 128, .22); }
 .finding:last-child { border-bottom: none; }
@@ -29,18 +37,20 @@ _STYLE = """
   overflow-wrap: anywhere; }
 .finding .lsf-choices { margin: 0; display: grid; grid-template-columns: 52px 52px 84px; gap: 4px; }
 .finding .lsf-choice, .finding .lsf-choice__item { margin: 0; padding: 0; width: 100%; }
-.finding label { display: block; margin: 0; padding: 4px 0 5px; height: 36px; border-radius: 6px;
+.finding label { display: block; margin: 0; padding: 3px 0 4px; height: 36px; border-radius: 6px;
   text-align: center; border: 1px solid rgba(128, 128, 128, .45); font-size: 13px; line-height: 15px;
   cursor: pointer; }
 .finding label:hover { background: rgba(128, 128, 128, .14); }
 .finding label span { padding: 0; }
 .finding .ant-radio { position: absolute; opacity: 0; }
-.finding .lsf-hint { display: block; position: static; font-size: 9px; line-height: 10px; opacity: .62; }
+.finding .lsf-hint { display: block; position: static; font-size: 11px; line-height: 12px; opacity: .75; }
 .finding .ant-radio-wrapper-checked, .finding .ant-radio-wrapper-checked :is(span, sup) { color: #fff; }
 .finding .lsf-choice:nth-child(1) label.ant-radio-wrapper-checked { background: #b93a0c; }
 .finding .lsf-choice:nth-child(2) label.ant-radio-wrapper-checked { background: #2f6690; }
 .finding .lsf-choice:nth-child(3) label.ant-radio-wrapper-checked { background: #5f6673; }
 .finding .ant-radio-wrapper-checked .lsf-hint { opacity: .85; }
+.keys { margin-top: 12px; }
+.keys h4 { margin: 0 !important; font-size: 13px; line-height: 18px; font-weight: 400; opacity: .75; }
 .finding label:focus-within { outline: 2px solid #7a8cf0; outline-offset: 1px; }
 """
 
@@ -53,6 +63,7 @@ def draw(findings: Sequence[str]) -> str:
     ET.SubElement(
         picture, IMAGE, name="image", value="$image", zoom="true", zoomControl="true",
         brightnessControl="true", contrastControl="true", rotateControl="true",
+        maxHeight="calc(100vh - 134px)", horizontalAlignment="right",
     )  # fmt: skip
     column = ET.SubElement(view, "View", className="findings")
     for i, (finding, slug) in enumerate(zip(findings, slugs(findings), strict=True)):
@@ -65,6 +76,9 @@ def draw(findings: Sequence[str]) -> str:
         keys = HOT_KEYS[i] if i < len(HOT_KEYS) else (None, None, None)
         for value, key in zip((YES, NO, CANNOT_TELL), keys, strict=True):
             ET.SubElement(choices, "Choice", {"value": value} | ({"hotkey": key} if key else {}))
+    hint = ET.SubElement(column, "View", className="keys")
+    for line in _KEYS:
+        ET.SubElement(hint, "Header", value=line, size="5")
     ET.indent(view)
     return ET.tostring(view, encoding="unicode")
 

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from PIL import Image
-
-from loop.cli import main
+from ward import Ward
 
 if TYPE_CHECKING:
     from loop.demo.server import ThrowawayServer
@@ -25,28 +22,15 @@ def write_table(path: Path, names: list[str], seed: int) -> None:
 
 
 def test_only_embeddings_that_were_there_are_told_as_already_there(studio_server: ThrowawayServer) -> None:
-    folder = studio_server.files_root / "told"
-    (folder / "images").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    names = [f"{i}.png" for i in range(40)]
-    for name in names:
-        Image.fromarray(rng.integers(0, 256, (40, 40), dtype=np.uint8)).save(folder / "images" / name)
+    ward = Ward.open(studio_server, "told", n_images=40, findings=["Effusion"])
+    folder = ward.config.parent
+    names = sorted(path.name for path in (folder / "images").iterdir())
     (folder / "images" / "broken.png").write_bytes(b"no image")
     write_table(folder / "a.npz", names, seed=0)
     write_table(folder / "b.npz", names[1:], seed=1)
-    config = folder / "loop.toml"
-    config.write_text(
-        '[project]\nname = "told"\nfindings = ["Effusion"]\n'
-        f'[label_studio]\nurl = "{studio_server.url}"\ndocument_root = "{studio_server.files_root}"\n'
-        "[batch]\nsize = 10\n"
-    )
 
     def start(table: str, *args: str) -> str:
-        done = CliRunner().invoke(
-            main,
-            ["start", "-c", str(config), "--set", f"encoder.spec=features:{folder / table}", *args],
-            env={"LABEL_STUDIO_API_KEY": studio_server.api_key},
-        )
+        done = ward.run("start", "--set", f"encoder.spec=features:{folder / table}", *args)
         assert done.exit_code == 0, done.output
         return done.stdout
 

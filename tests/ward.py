@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 N_IMAGES = 30
 
 
+def noise(rng: np.random.Generator) -> Image.Image:
+    return Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8))
+
+
 @dataclass(frozen=True)
 class Ward:
     """A project that can be started in a second: no model is loaded."""
@@ -32,22 +37,32 @@ class Ward:
     config: Path
 
     @classmethod
-    def open(cls, server: ThrowawayServer, name: str) -> Ward:
-        """Draw the images and write the configuration."""
+    def open(
+        cls,
+        server: ThrowawayServer,
+        name: str,
+        *,
+        n_images: int = N_IMAGES,
+        findings: Sequence[str] = ("Edema", "Effusion"),
+        batch: int = 10,
+        draw: Callable[[np.random.Generator], Image.Image] = noise,
+        more: str = "",
+    ) -> Ward:
+        """Draw the images and write the configuration; ``more`` is what else stands in it."""
         folder = server.files_root / name
         images = folder / "images"
         images.mkdir(parents=True)
         rng = np.random.default_rng(0)
-        names = [f"{i:02d}.png" for i in range(N_IMAGES)]
+        names = [f"{i:02d}.png" for i in range(n_images)]
         for each in names:
-            Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(images / each)
-        table = rng.normal(size=(N_IMAGES, 8)).astype(np.float32)
+            draw(rng).save(images / each)
+        table = rng.normal(size=(n_images, 8)).astype(np.float32)
         np.savez(folder / "table.npz", feat=table, name=np.array(names))
         config = folder / "loop.toml"
         config.write_text(
-            f'[project]\nname = "{name}"\nfindings = ["Edema", "Effusion"]\n[images]\nsource = "images"\n'
+            f'[project]\nname = "{name}"\nfindings = {json.dumps(list(findings))}\n[images]\nsource = "images"\n'
+            f'[encoder]\nspec = "features:{folder / "table.npz"}"\n[batch]\nsize = {batch}\n{more}\n'
             f'[label_studio]\nurl = "{server.url}"\ndocument_root = "{server.files_root}"\n'
-            f'[encoder]\nspec = "features:{folder / "table.npz"}"\n[batch]\nsize = 10\n'
         )
         return cls(server, config)
 
@@ -55,6 +70,13 @@ class Ward:
         """Run a command as a user does."""
         env = {"LABEL_STUDIO_API_KEY": key or self.server.api_key, "LABEL_STUDIO_URL": None}
         return CliRunner().invoke(main, [command, "-c", str(self.config), *args], env=env)
+
+    def tell(self, command: str, *args: str) -> dict[str, Any]:
+        """Run a command that ends well, or with STOP; returns what it tells a machine."""
+        result = self.run(command, "--json", *args)
+        assert result.exit_code in (0, 10), result.output
+        told: dict[str, Any] = json.loads(result.stdout)
+        return told
 
     def start(self) -> None:
         """Start the project."""
@@ -83,7 +105,10 @@ class Ward:
     def studio(self) -> Studio:
         return Studio(self.server.url, self.server.api_key)
 
+    def state(self) -> State:
+        return State.open(load_settings(self.config, {}, {}).state_url)
+
     @property
     def project_id(self) -> int:
-        with State.open(load_settings(self.config, {}, {}).state_url) as state:
+        with self.state() as state:
             return int((state.fact("project") or {})["id"])
