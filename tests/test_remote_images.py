@@ -192,7 +192,9 @@ def test_label_studio_shows_images_in_s3_through_a_storage_of_its_own(
     from loop.demo.server import ThrowawayServer
 
     s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'annotation-loop[s3]'")
-    moto = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'annotation-loop[dev]'")
+    moto = pytest.importorskip(
+        "moto.server", reason="moto is not installed: pip install 'annotation-loop[dev]'"
+    )
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

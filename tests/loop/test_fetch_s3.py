@@ -16,7 +16,9 @@ from loop.errors import BadInput, Unavailable
 from loop.find import fetch_found, find_images
 
 pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'annotation-loop[s3]'")
-server_module = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'annotation-loop[dev]'")
+server_module = pytest.importorskip(
+    "moto.server", reason="moto is not installed: pip install 'annotation-loop[dev]'"
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
