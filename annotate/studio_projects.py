@@ -8,6 +8,7 @@ from typing import Any
 
 from annotate.connection import Connection
 from annotate.errors import StudioRefused
+from annotate.payloads import Json
 from annotate.tokens import Token
 
 _PROJECT_FIELDS = (
@@ -244,5 +245,3 @@ class Projects(Connection):
     def delete_webhook(self, webhook_id: int) -> None:
         """Take a webhook away. ``DELETE /api/webhooks/{id}/``."""
         self._ask(f"removing webhook {webhook_id}", "DELETE", f"api/webhooks/{webhook_id}/")
-
-    # -- the queue, read ----------------------------------------------------------------------------------------
