@@ -9,6 +9,7 @@ from typing import Any, Literal
 from loop.board import FACT as BEFORE_STOP
 from loop.errors import NotStarted
 from loop.items import Item
+from loop.readings import served_now
 from loop.settings import Settings
 from loop.state import State
 
@@ -75,7 +76,7 @@ def read_known(settings: Settings) -> Known | None:
             encoder=state.fact("encoder"),
             images=state.items(),
             tasks=state.tasks(),
-            served=state.last_push(),
+            served=served_now(state),
             unfinished=state.unconfirmed() is not None or state.unfinished_rollback() is not None,
             closed=bool((state.fact(BEFORE_STOP) or {}).get("closed")),
         )

@@ -18,7 +18,7 @@ from loop.errors import BadInput
 from loop.opening import read_book, read_history
 from loop.probe import Probe
 from loop.project import Loop
-from loop.readings import draw_double_reads, note_double_reads, order_queue
+from loop.readings import draw_double_reads, note_double_reads, order_queue, served_now
 from loop.report import BatchReport, StepReport
 from loop.rollback import complete_rollback, tell_completed
 from loop.state import Round
@@ -88,8 +88,8 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
             )
         if loop.board is not None:
             loop.board.go_on()  # a batch that is to be finished needs an open queue
-        served = loop.state.served_version()
-        put_back = loop.desk.keep_serving(served) if served else ()
+        served = served_now(loop.state)
+        put_back = loop.desk.keep_serving(served[0]) if served and served[1] else ()
         return replace(report_waiting(loop, book, n_pulled, present.number), warnings=put_back)
 
     if recount:

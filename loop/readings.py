@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from annotate.records import Label, Suggestion
+from annotate.records import Label, Receipt, Suggestion
 from loop.rows import Round
 from loop.state import State
 from loop.strategies import COLD
 
-DOUBLE_READS, REVIEW = "double_reads", "review"
-"""Facts of the state: the images of a batch that two people read, and those of a review, item to readers."""
+DOUBLE_READS, REVIEW, REVIEW_PUSHED = "double_reads", "review", "review_pushed"
+"""Facts of the state: the images of a batch that two people read, those of a review, item to readers, and where a review
+was put."""
 
 
 def draw_double_reads(round_: Round, share: float) -> tuple[str, ...]:
@@ -51,6 +52,26 @@ def reviewed_at(state: State) -> dict[str, datetime]:
         for item in noted["items"]:
             found.setdefault(item, datetime.fromisoformat(noted["at"]))
     return found
+
+
+def note_review_pushed(state: State, version: str, receipt: Receipt, at: datetime) -> None:
+    """Note that a review was seen in Label Studio, before the batch that was served."""
+    told = {
+        "version": version,
+        "served": receipt.version,
+        "n_served": receipt.n_served,
+        "before": _batch_served(state),
+    }
+    state.set_fact(REVIEW_PUSHED, told, at)
+
+
+def served_now(state: State) -> tuple[str, int] | None:
+    """Model version and number of predictions of the queue that annotators have: the present batch's, or a review's that
+    was put before it; None before the first push."""
+    reviews = state.facts(REVIEW_PUSHED)
+    if reviews and reviews[-1].get("before") == _batch_served(state):
+        return reviews[-1]["served"], reviews[-1]["n_served"]
+    return state.last_push()
 
 
 def labels_by_item(state: State) -> dict[str, tuple[Label, ...]]:
@@ -117,6 +138,12 @@ def order_queue(
         Suggestion(tasks[item], rank, shown.get(item), wanted.get(item, 1))
         for rank, item in enumerate((item for item in order if item in tasks), start=1)
     ]
+
+
+def _batch_served(state: State) -> list[Any]:
+    """What tells whether another batch was served since: the version served, and the rollbacks so far."""
+    push = state.last_push()
+    return [None if push is None else push[0], len(state.rollbacks())]
 
 
 def _most(facts: Sequence[Any]) -> dict[str, int]:

@@ -24,8 +24,10 @@ from loop.probe import N_FOLDS, Projection, fit_probe, make_scorer
 from loop.project import Loop
 from loop.readings import (
     REVIEW,
+    REVIEW_PUSHED,
     asked_from_random,
     labels_by_item,
+    note_review_pushed,
     order_queue,
     readers_of,
     reviewed_at,
@@ -35,7 +37,6 @@ from loop.settings import Settings
 from loop.start import open_features
 from loop.state import State
 
-PUSHED = "review_pushed"
 """Fact of the state: the reviews that were seen in Label Studio."""
 
 
@@ -129,7 +130,7 @@ def push_review(loop: Loop, n: int) -> Review:
     if present is None:
         raise BadInput("No batch was asked yet. Run `loop start` first.")
     state.save_pull(loop.desk.pull(state.watermark()), loop.clock())
-    asked, pushed = state.facts(REVIEW), {told["version"] for told in state.facts(PUSHED)}
+    asked, pushed = state.facts(REVIEW), {told["version"] for told in state.facts(REVIEW_PUSHED)}
     review = asked[-1] if asked and asked[-1]["version"] not in pushed else None
     skip = {item for item in reviewed_at(state) if review is None or item not in review["items"]}
     doubts = find_doubts(loop.settings, state, read_book(loop), loop.features, loop.projection, skip=skip)
@@ -148,7 +149,7 @@ def push_review(loop: Loop, n: int) -> Review:
     items = review["items"]
     double = loop.settings.labels.double_reads > 0
     receipt = loop.desk.push(review["version"], order_queue(state, present, double=double, first=items))
-    state.set_fact(PUSHED, {"version": review["version"], "served": receipt.version}, loop.clock())
+    note_review_pushed(state, review["version"], receipt, loop.clock())
     return Review(
         loop.settings.project.name,
         tuple(doubt for doubt in doubts if doubt.item in items),

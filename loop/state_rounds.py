@@ -97,11 +97,6 @@ class Rounds(Facts):
             }
             connection.execute(t.insert(), row)
 
-    def served_version(self) -> str | None:
-        """What Label Studio was seen to serve last; None before the first push, or where all its tasks were gone."""
-        push = self.last_push()
-        return push[0] if push is not None and push[1] else None
-
     # -- decisions and probes ------------------------------------------------------------------------------------
 
     def add_report(

@@ -76,7 +76,7 @@ def test_two_annotators_from_the_first_batch_to_a_review(studio_server: Throwawa
             (next_,) = work(cat, project_id, lambda _: 1.0, limit=1)
             assert next_ not in by_ann  # then the batch goes on
         waiting = ward.tell("step")
-        assert waiting["action"] == "waiting"
+        assert (waiting["action"], waiting["warnings"]) == ("waiting", [])  # the review is still served
         agreement = ward.tell("status")["agreement"]["Effusion"]
         assert agreement["images"] == 10 + (
             next_ in of_batch

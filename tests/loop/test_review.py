@@ -15,8 +15,8 @@ from loop.controller import ask_first_batch, step
 from loop.errors import BadInput
 from loop.opening import read_book
 from loop.project import Loop
-from loop.readings import REVIEW, asked_from_random
-from loop.review import PUSHED, find_doubts, push_review
+from loop.readings import REVIEW, REVIEW_PUSHED, asked_from_random, served_now
+from loop.review import find_doubts, push_review
 from loop.show_review import show_review
 from loop.state import State
 
@@ -199,7 +199,7 @@ def test_an_interrupted_push_is_pushed_to_its_end_and_no_second_review_is_made(w
         bench.breaks = False
         told = push_review(loop, 3)
         assert told.pushed == 2
-        assert len(state.facts(REVIEW)) == len(state.facts(PUSHED)) == 1
+        assert len(state.facts(REVIEW)) == len(state.facts(REVIEW_PUSHED)) == 1
         assert {d.item for d in told.doubts} == set(state.facts(REVIEW)[0]["items"])
 
 
@@ -236,3 +236,19 @@ def test_the_list_is_shown(world: World, capsys: pytest.CaptureFixture[str]) -> 
         assert "2 labels of 1 image in doubt" in shown
         assert "Asked one more annotator to look at 1 image" in shown
         assert told.to_json()["doubts"][0]["label"] is None
+
+
+def test_a_waiting_turn_leaves_a_review_in_front_until_the_next_batch(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = begun(world, state, bench)
+        batch = served_now(state)
+        flip(bench, world, labelled(loop, "random")[0], who="second")
+        told = push_review(loop, 1)
+        assert served_now(state) == (told.version, loop.settings.batch.size + 1)
+        assert step(loop).action == "waiting"
+        assert served_now(state) == (told.version, loop.settings.batch.size + 1)
+        for suggestion in queue(bench)[1:]:
+            bench.answer(suggestion.task_id, world.answers[suggestion.task_id])
+        assert step(loop).action == "pushed"
+        assert served_now(state) not in (batch, (told.version, loop.settings.batch.size + 1))
