@@ -83,3 +83,28 @@ def test_two_annotators_from_the_first_batch_to_a_review(studio_server: Throwawa
         )  # a second look that was asked for is no sample of how people agree
         assert agreement["ties"] == disagreed + 3 - 2  # the third voice settled two
         assert ward.tell("review")["reviewed"] == 2
+
+
+def test_second_readings_outlast_a_queue_that_was_closed_and_opened_again(
+    studio_server: ThrowawayServer,
+) -> None:
+    ward = Ward.open(
+        studio_server,
+        "twice",
+        n_images=60,
+        findings=["Effusion"],
+        batch=10,
+        more="[labels]\ndouble_reads = 1.0",
+    )
+    project_id = ward.tell("start")["project_id"]
+    closing = ("--set", "label_studio.close_on_stop=true", "--set", "stop.budget=10")
+    with ward.studio as ann, sign_up(ann, "late-reader") as bob:
+        by_ann = work(ann, project_id, lambda task_id: float(task_id % 2))
+        by_bob = work(bob, project_id, lambda task_id: float(task_id % 2), limit=4)
+        assert ward.tell("step", *closing)["verdict"] == "STOP"
+        assert ann.next_task(project_id) is None
+        assert bob.next_task(project_id) is None
+        assert ward.tell("step")["action"] == "pushed"  # the budget was raised: the loop goes on
+        left = [task_id for task_id in by_ann if task_id not in by_bob]
+        assert work(bob, project_id, lambda _: 1.0, limit=len(left)) == left
+        assert not set(work(ann, project_id, lambda _: 1.0, limit=5)) & set(by_ann)
