@@ -218,6 +218,7 @@ def _found(config: Path, store: Path | None, *, check: bool) -> Stores:
 
     if not config.exists():
         raise BadInput(
-            f"There is no {config}. Name a project's with --config, or what `loop encode` wrote with --store FOLDER."
+            f"There is no {config}. Name a project's with --config (`loop init` writes one), or what `loop encode` wrote with "
+            "--store FOLDER."
         )
     return list_features(read_settings(config), check=check)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from s3_connections import drop_s3_connections
 
 from loop.addresses import read_address
 from loop.errors import BadInput, Unavailable
@@ -59,8 +60,9 @@ def store(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     files.pipe("ward/chest/all.csv", b"file,patient\np0/0 100%+\xc3\xbc.png,a\ns3://ward/chest/gone.png,b\n")
     s3fs.S3FileSystem.clear_instance_cache()
     yield "s3://ward/chest"
-    s3fs.S3FileSystem.clear_instance_cache()
     files.rm("ward", recursive=True)
+    del files
+    drop_s3_connections()
 
 
 def test_a_folder_in_s3_is_listed_and_fetched_with_the_environment_s_key(tmp_path: Path, store: str) -> None:
