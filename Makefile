@@ -16,7 +16,6 @@ demo: $(BIN)/.installed  ## the main job, start to stop, on a throwaway Label St
 	$(BIN)/loop demo $(DEMO_ARGS)
 
 test: $(BIN)/.installed lint  ## what CI runs
-	$(BIN)/python -m loop.demo.server --install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(BIN)/.installed

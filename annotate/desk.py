@@ -130,9 +130,9 @@ class StudioDesk:
             f"queue was put back to '{version}'. What was labelled meanwhile was not in the loop's order.",
         )
 
-    def go_back(self, version: str) -> bool:
-        """Serve a version again that was pushed earlier; False if the server holds nothing of it any more."""
-        if not self.studio.model_versions(self.project_id).get(version):
+    def go_back(self, version: str, n: int) -> bool:
+        """Serve a version again that was pushed earlier; False if the server does not hold its n predictions any more."""
+        if self.studio.model_versions(self.project_id).get(version) != n:
             return False
         project = self.studio.project(self.project_id)
         if (project.sampling, project.model_version) != (ORDERED, version):

@@ -83,10 +83,12 @@ def ensure_tasks(
             told(len(there) + n_new, len(wanted))
     if n_new:
         there = _by_item(studio, project_id, wanted)
-        for item, ids in there.items():
-            there[item] = [ids[0], *(i for i in ids[1:] if i in before)]
-            for surplus in set(ids) - set(there[item]):
-                studio.delete_task(surplus)
+        doubled = {i for ids in there.values() for i in ids[1:]} - before
+        if doubled:  # somebody may have met one in the queue already: what was said of it is never deleted
+            doubled -= {int(row["id"]) for row in studio.annotated_tasks(project_id)}
+        for surplus in sorted(doubled):
+            studio.delete_task(surplus)
+        there = {item: [i for i in ids if i not in doubled] for item, ids in there.items()}
     return Tasks(
         task_ids={item: ids[0] for item, ids in there.items()},
         n_new=n_new,

@@ -107,9 +107,10 @@ class _Index:
         self._by_tail: dict[str, list[str]] = {}  # the last parts of a path, as many as a task may name
         self._by_path: dict[str, list[str]] = {}  # all parts below the folder of all images
         n_common = _count_common([image.path.parent.parts for image in images.values()])
+        self._folders: dict[str, tuple[str, ...]] = {}  # below the folder of all images
         self._deepest = 1
         for item, image in images.items():
-            folders = image.path.parent.parts[n_common:]
+            folders = self._folders[item] = image.path.parent.parts[n_common:]
             self._deepest = max(self._deepest, len(folders) + 1)
             _file(self._by_value, image.value.strip(), item)
             _file(self._by_address, _bare(image.address), item)
@@ -143,13 +144,22 @@ class _Index:
         return found
 
     def _ending_alike(self, path: PurePosixPath, name_counts: Mapping[str, int]) -> Iterator[str]:
-        """Images of a path: their folders or the task's agree to the last, or there is one of this name only."""
+        """Images of a path: their folders or the task's agree to the last, or there is one of this name only.
+
+        Where folders tell images apart, by patient for example, one has to agree even for the only file of its name.
+        """
         parts = [part for part in path.parts if part != "/"]
         yield from self._by_tail.get("/".join(parts), ())[:MOST_ALIKE]
         for n in range(1, min(len(parts), self._deepest) + 1):
             yield from self._by_path.get("/".join(parts[-n:]), ())[:MOST_ALIKE]
         named = self._by_name.get(path.name, ())
-        if len(named) == 1 and name_counts[path.name] == 1:
+        if len(named) != 1 or name_counts[path.name] != 1:
+            return
+        if (
+            len(parts) == 1
+            or not self._folders[named[0]]
+            or _shared_folders(self._images[named[0]].path, path)
+        ):
             yield named[0]
 
     def _value(self, data: Json) -> str:

@@ -76,7 +76,11 @@ def read_address(text: str) -> Address:
     if scheme not in HTTP:
         path = rest.partition("/")[2]
         return Address(text.strip(), f"{scheme}://{rest}", _copy(scheme, server, path, ""), True)
-    parts = urlsplit(text.strip())
+    try:
+        parts = urlsplit(text.strip())
+        _ = parts.port
+    except ValueError as error:
+        raise BadInput(f"an address at {server} cannot be read ({error})") from None
     told = dict(parse_qsl(parts.query, keep_blank_values=True))
     names = sorted(key for key in told if not SIGNS.fullmatch(key))
     if "sig" in told:
@@ -94,6 +98,8 @@ def join(base: Address, name: str) -> str:
     """What a manifest's row names: an address, or a path beside the manifest on its server."""
     if is_address(name):
         return name
+    if name.replace("\\", "/").startswith("//"):
+        raise BadInput(f"{name} names a server but not how it is asked; write https:// before it")
     if base.scheme in HTTP:
         return urljoin(base.shown, name.replace("\\", "/"))
     return f"{base.shown.rpartition('/')[0]}/{name}"

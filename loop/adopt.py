@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -32,9 +33,8 @@ def enter_project(settings: Settings, state: State, studio: Studio) -> tuple[Int
         project_id = settings.label_studio.project_id
     # Label Studio's own copy is what counts: it may write the XML anew.
     project = studio.project(project_id)
-    if project.model_version.startswith("loop-") and not project.model_version.startswith(
-        f"loop-{settings.project.name}-"
-    ):
+    ours = re.compile(rf"loop-{re.escape(settings.project.name)}-[rv]\d{{4,}}-")
+    if project.model_version.startswith("loop-") and not ours.match(project.model_version):
         raise BadInput(
             f"Label Studio project {project_id} is served by another loop ({project.model_version}). Two loops would "
             "overwrite each other's queue: give this one a project of its own."

@@ -24,7 +24,7 @@ from loop.rollback import complete_rollback, tell_completed
 from loop.state import Round
 from loop.strategies import COLD, Pick
 from loop.sync import sync
-from loop.telling import tell_revised
+from loop.telling import tell_revised, tell_unreadable
 from loop.turns import report_begin, report_decision, report_waiting
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,8 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
             loop.board.go_on()  # a batch that is to be finished needs an open queue
         served = served_now(loop.state)
         put_back = loop.desk.keep_serving(served[0]) if served and served[1] else ()
-        return replace(report_waiting(loop, book, n_pulled, present.number), warnings=put_back)
+        waiting = report_waiting(loop, book, n_pulled, present.number)
+        return replace(waiting, warnings=(*put_back, *tell_unreadable(waiting.labels.unreadable)))
 
     if recount:
         book = read_book(loop, recount=True)
@@ -100,7 +101,8 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
     log.info("training the probe and refitting the learning curves on %d labels", len(book.items))
     assessment = assess(book, loop.features, loop.projection, loop.settings, last, read_history(loop.state))
     report = report_decision(loop, book, assessment, n_pulled, last)
-    report = replace(report, warnings=(*report.warnings, *tell_revised(book.revised), *_doubt(loop, book)))
+    told = (*tell_revised(book.revised), *tell_unreadable(report.labels.unreadable), *_doubt(loop, book))
+    report = replace(report, warnings=(*report.warnings, *told))
     if report.verdict == "STOP":
         report = replace(report, action="stopped")
         if (said := _told_already(loop, report)) is None:

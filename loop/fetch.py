@@ -63,7 +63,10 @@ def fetch_file(address: Address, out: Path) -> None:
 
 
 def fetch_images(
-    wanted: Sequence[Wanted], told: Callable[[int, int], None] | None = None, n_bytes: int = 0
+    wanted: Sequence[Wanted],
+    told: Callable[[int, int], None] | None = None,
+    n_bytes: int = 0,
+    source: Address | None = None,
 ) -> list[tuple[str, str]]:
     """Fetch what is not here yet; each copy appears whole or not at all, so a killed fetch goes on where it was.
 
@@ -71,6 +74,7 @@ def fetch_images(
         wanted: The images.
         told: Called with (images here, of how many).
         n_bytes: Size of all of them, if it is known: without room for them nothing is fetched.
+        source: Where their manifest lies, if that is on a server too: a key is for one server.
 
     Returns:
         Address and reason of what is not there, or is no image.
@@ -92,7 +96,8 @@ def fetch_images(
             stop.set()
             raise
 
-    with _Reader([each.address for each in todo]) as reader, ThreadPoolExecutor(N_AT_ONCE, "fetch") as pool:
+    everywhere = [*([] if source is None else [source]), *(each.address for each in wanted)]
+    with _Reader(everywhere) as reader, ThreadPoolExecutor(N_AT_ONCE, "fetch") as pool:
         try:
             for each, problem in zip(todo, pool.map(fetch, todo), strict=True):
                 if problem is not None:
@@ -166,6 +171,10 @@ class _Reader:
             try:
                 self._stream(address, draft)
                 return
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects):
+                raise Missing("is no address that can be fetched") from None
+            except httpx.DecodingError:
+                raise Missing("came packed in a way that cannot be read") from None
             except (httpx.TransportError, _Busy) as error:
                 if pause_s is None:
                     why = str(error) if isinstance(error, _Busy) else type(error).__name__
@@ -173,8 +182,6 @@ class _Reader:
                         f"{address} could not be fetched ({why}). What was fetched stays: run it again."
                     ) from None
                 time.sleep(pause_s)
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects):
-                raise Missing("is no address that can be fetched") from None
 
     def _stream(self, address: Address, draft: Path) -> None:
         with self._http.stream("GET", address.full) as answer:

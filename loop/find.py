@@ -76,7 +76,10 @@ def find_images(
 
 
 def fetch_found(
-    found: Sequence[Found], key: bytes | None, told: Callable[[int, int], None]
+    found: Sequence[Found],
+    key: bytes | None,
+    told: Callable[[int, int], None],
+    source: Address | None = None,
 ) -> tuple[list[Found], tuple[tuple[str, str], ...]]:
     """Fetch the images that lie on servers, once; see `fetch_images`.
 
@@ -84,7 +87,7 @@ def fetch_found(
         What is on disk now, with the patients that DICOM files name, and address and reason of what is not.
     """
     wanted = [image.wanted for image in found if image.wanted is not None]
-    problems = fetch_images(wanted, told, sum(image.n_bytes for image in found))
+    problems = fetch_images(wanted, told, sum(image.n_bytes for image in found), source)
     here = [image for image in found if image.wanted is None or image.path.is_file()]
     return [
         replace(image, patient=_dicom_patient(image.path, key))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from loop.addresses import Address
 from loop.encoders import Encoder
 from loop.encoders.embed import here
 from loop.encoders.encode import encode_items
@@ -27,7 +28,13 @@ def take_in(
     key = ensure_patient_key(settings.folder / "patient.key")
     named = find_images(settings.images_source, settings.images.patient, key, settings.copies_folder)
     check_delivery(settings, named)
-    found, not_fetched = fetch_found(named, key, lambda done, total: shows("fetching", done, total))
+    source = settings.images_source
+    found, not_fetched = fetch_found(
+        named,
+        key,
+        lambda done, total: shows("fetching", done, total),
+        source if isinstance(source, Address) else None,
+    )
     hashed = hash_images(found, lambda done, total: shows("hashing", done, total))
     encoder = encoders[0]
     store = open_store(settings.features_folder, encoder)

@@ -29,7 +29,7 @@ class Desk(Source, Protocol):
         """Put the queue back to a version that was pushed, if somebody changed it; says so as a warning."""
         ...
 
-    def go_back(self, version: str) -> bool:
+    def go_back(self, version: str, n: int) -> bool:
         """Serve a version again that was pushed earlier; False if it is not held any more."""
         ...
 

@@ -46,7 +46,7 @@ class _Rehearsal:
     def keep_serving(self, version: str) -> tuple[str, ...]:
         return ()
 
-    def go_back(self, version: str) -> bool:
+    def go_back(self, version: str, n: int) -> bool:
         return True
 
     def unpush(self, versions: Sequence[str]) -> int:

@@ -36,8 +36,7 @@ from loop.report import as_json
 from loop.settings import Settings
 from loop.start import open_features
 from loop.state import State
-
-"""Fact of the state: the reviews that were seen in Label Studio."""
+from loop.sync import sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ def push_review(loop: Loop, n: int) -> Review:
     present = state.last_round()
     if present is None:
         raise BadInput("No batch was asked yet. Run `loop start` first.")
-    state.save_pull(loop.desk.pull(state.watermark()), loop.clock())
+    sync(loop.desk, state, loop.clock())
     asked, pushed = state.facts(REVIEW), {told["version"] for told in state.facts(REVIEW_PUSHED)}
     review = asked[-1] if asked and asked[-1]["version"] not in pushed else None
     skip = {item for item in reviewed_at(state) if review is None or item not in review["items"]}
@@ -149,6 +148,7 @@ def push_review(loop: Loop, n: int) -> Review:
     items = review["items"]
     double = loop.settings.labels.double_reads > 0
     receipt = loop.desk.push(review["version"], order_queue(state, present, double=double, first=items))
+    state.drop_tasks(receipt.gone, loop.clock())
     note_review_pushed(state, review["version"], receipt, loop.clock())
     return Review(
         loop.settings.project.name,

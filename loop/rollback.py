@@ -133,7 +133,7 @@ def complete_rollback(loop: Loop) -> RollbackReport | None:
         loop.board.go_on()
     version, n_served = state.last_push() or (present.version, 0)
     warnings: tuple[str, ...] = ()
-    if not n_served or not loop.desk.go_back(version):
+    if not n_served or not loop.desk.go_back(version, n_served):
         suggestions = order_queue(state, present, double=loop.settings.labels.double_reads > 0)
         receipt = loop.desk.push(present.version, suggestions)
         version, n_served, warnings = receipt.version, receipt.n_served, receipt.warnings

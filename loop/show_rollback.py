@@ -34,6 +34,11 @@ def show_rollback(report: RollbackReport) -> None:
             else "Its batch is finished, so the queue holds nothing that is asked. Ask"
         )
         + f" round {report.next_round} with `loop step{' --now' if report.outstanding else ''}`."
+        + (
+            " By the same settings it would say STOP again: change them first."
+            if report.was == "STOP"
+            else ""
+        )
     )
     for line in report.warnings:
         out.print(Text(f"warning: {line}", style="yellow"))

@@ -60,7 +60,7 @@ class Oracle:
         """Nobody changes a simulation's queue."""
         return ()
 
-    def go_back(self, version: str) -> bool:
+    def go_back(self, version: str, n: int) -> bool:
         """Every batch is answered at once, so there is no queue to go back to."""
         return True
 

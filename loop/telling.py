@@ -14,6 +14,7 @@ from forecasting.reasons import say_score
 from forecasting.scorekeeping import Score
 from forecasting.stopping import Decision, Rules, Verdict
 from forecasting.widening import narrow_form
+from forecasting.words import counted
 from loop.book import Book
 from loop.report import (
     CurvePoint,
@@ -165,6 +166,15 @@ def _next_batch(forecast: Forecast, target: float, level: float, n_next: float) 
 
 def _hours(labels: float | None, median_look_s: float | None) -> float | None:
     return None if labels is None or median_look_s is None else labels * median_look_s / 3600
+
+
+def tell_unreadable(n: int) -> list[str]:
+    """A warning if some annotations could not be read; nobody should go on giving such ones."""
+    if not n:
+        return []
+    return [
+        f"{counted(n, 'annotation')} could not be read and said nothing: `loop status` lists each with its reason."
+    ]
 
 
 def tell_revised(revised: Mapping[str, int]) -> list[str]:

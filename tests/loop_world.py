@@ -116,7 +116,7 @@ class Bench:
     def keep_serving(self, version: str) -> tuple[str, ...]:
         return ()
 
-    def go_back(self, version: str) -> bool:
+    def go_back(self, version: str, n: int) -> bool:
         held = version in [v for v, _ in self.served]
         self.serving = version if held else self.serving
         return held

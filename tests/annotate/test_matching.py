@@ -89,6 +89,14 @@ def test_a_task_of_another_patient_s_image_of_the_same_name_is_a_stranger() -> N
     assert found.strangers == (4,)
 
 
+def test_the_only_file_of_a_name_is_not_matched_against_its_patient() -> None:
+    ours = at("/d/patient1/view5.jpg", "/d/patient2/view1.jpg")
+    rows = [row(1, "https://h/patient9/view5.jpg"), row(2, "https://h/x/patient2/view1.jpg")]
+    found = match_existing(rows, INTERFACE, ours)
+    assert found.task_ids == {"i2": 2}
+    assert found.strangers == (1,)
+
+
 def test_an_archive_whose_files_have_all_the_same_name_is_matched_by_its_folders() -> None:
     ours = at(*(f"/here/p{n}/study{n % 2}/frontal.jpg" for n in range(10_000)))
     rows = [row(n, f"s3://bucket/x/p{n}/study{n % 2}/frontal.jpg") for n in range(10_000)]

@@ -18,7 +18,7 @@ from PIL import Image
 
 import loop.fetch
 import loop.object_store
-from loop.addresses import Address, is_address, read_address
+from loop.addresses import Address, is_address, join, read_address
 from loop.errors import BadInput, LoopError, Unavailable
 from loop.find import Found, fetch_found, find_images
 from loop.items import hash_images
@@ -307,3 +307,25 @@ def test_paths_are_not_taken_for_addresses() -> None:
 def test_where_images_must_be_on_disk_addresses_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LoopError, match="here images must be on disk"):
         find_images(manifest(tmp_path, ["https://host/a.png?sig=s3cr3t,x"]), key=None)
+
+
+def test_a_row_cannot_leave_its_manifest_s_server_by_leaving_out_how_it_is_asked() -> None:
+    base = read_address("https://good.example/all.csv")
+    with pytest.raises(BadInput, match="names a server"):
+        join(base, "//evil.example/x.png")
+    assert join(base, "x.png") == "https://good.example/x.png"
+
+
+@pytest.mark.parametrize("text", ["http://[::1/x.png", "http://h:99999/x.png"])
+def test_an_address_that_is_none_is_refused_in_our_words(text: str) -> None:
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_address(text)
+
+
+def test_a_key_for_the_manifest_s_server_is_shown_to_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOP_IMAGES_AUTHORIZATION", "Bearer x")
+    wanted = [loop.fetch.read_wanted("http://127.0.0.1:9/x.png", tmp_path)]
+    with pytest.raises(BadInput, match="2 servers"):
+        loop.fetch.fetch_images(wanted, source=read_address("http://localhost:9/all.csv"))
