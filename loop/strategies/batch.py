@@ -13,22 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from loop.errors import BadInput
 from loop.settings import STRATEGIES
+from loop.strategies.measures import COLD, largest_over_findings, mean_over_findings, say, utilities
 
 Array = NDArray[np.float64]
-
-COLD = "zero_shot"
-"""How a first batch is chosen by scores that no label has calibrated: what most looks like a finding, each in turn."""
-
-_MOST = {
-    "uncertainty": "most uncertain",
-    "margin": "smallest margin",
-    "entropy": "highest entropy",
-    COLD: "highest zero-shot score",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +96,7 @@ def select_batch(
     else:
         scores = active_proba[:, fitted]  # (m, F)
         by_finding = np.column_stack([utilities(strategy, p) for p in scores.T])  # (m, F)
-        utility = (_largest if strategy == COLD else _mean)(by_finding)  # (m,)
+        utility = (largest_over_findings if strategy == COLD else mean_over_findings)(by_finding)  # (m,)
         rows = _highest(n_active - round(random_floor * n_active), utility, active_items, active_patients)
         names = [findings[k] for k in fitted]
         active = [
@@ -114,7 +104,7 @@ def select_batch(
                 active_items[i],
                 "active",
                 strategy,
-                _say(strategy, names, by_finding[i], scores[i]),
+                say(strategy, names, by_finding[i], scores[i]),
                 1.0,
                 float(utility[i]),
             )
@@ -125,51 +115,6 @@ def select_batch(
         active += _draw(n_active - len(rows), active_items, active_patients, taken, utility, why, rng)
     batch = stream + active
     return [batch[i] for i in rng.permutation(len(batch))]
-
-
-def utilities(strategy: str, proba: Array) -> Array:
-    """Utility of asking each item about one finding, higher = sooner, by modAL's measures.
-
-    Args:
-        strategy: ``uncertainty`` (1 - the larger class probability), ``margin`` (the two classes'
-            difference, negated), ``entropy`` (in nats) or `COLD` (share of the items that score no higher).
-        proba: Probability of the finding, shape ``(m,)``.
-    """
-    if strategy == COLD:
-        return np.asarray(
-            rankdata(proba, "max", nan_policy="omit") / max(1, np.isfinite(proba).sum()), np.float64
-        )
-    from modAL.uncertainty import classifier_entropy, classifier_margin, classifier_uncertainty
-
-    head = _Head(np.column_stack([1 - proba, proba]))  # (m, 2)
-    if strategy == "uncertainty":
-        return np.asarray(classifier_uncertainty(head, proba), np.float64)
-    if strategy == "margin":
-        return -np.asarray(classifier_margin(head, proba), np.float64)
-    return np.asarray(classifier_entropy(head, proba), np.float64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Head:
-    """What modAL takes for a classifier: its answers for the pool, ``(m, 2)``, already known."""
-
-    proba: Array
-
-    def predict_proba(self, _: Array) -> Array:
-        return self.proba
-
-
-def _mean(by_finding: Array) -> Array:
-    """Mean utility over the findings that have a score, ``(m,)``; an item without any comes last."""
-    known = ~np.isnan(by_finding)  # (m, F)
-    count = known.sum(axis=1)
-    total = np.where(known, by_finding, 0.0).sum(axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1), -np.inf)
-
-
-def _largest(by_finding: Array) -> Array:
-    """Largest utility over the findings, ``(m,)``: the top of each finding is asked before the second of any."""
-    return np.asarray(np.where(np.isnan(by_finding), -np.inf, by_finding).max(axis=1), np.float64)
 
 
 def _highest(n: int, utility: Array, items: Sequence[str], patients: Sequence[str]) -> list[int]:
@@ -218,12 +163,3 @@ def _draw(
         known = math.nan if utility is None else float(utility[i])
         picks.append(Pick(items[i], "active", "random", reason, probability, known))
     return picks
-
-
-def _say(strategy: str, names: Sequence[str], utility: Array, proba: Array) -> str:
-    """Why an item came to the top: the findings that speak loudest for it, and their probabilities."""
-    loudest = np.argsort(-utility, kind="stable")[:3]
-    told = ", ".join(
-        f"{names[k]} {proba[k]:.2f}".replace(" 0.", " .") for k in loudest if proba[k] == proba[k]
-    )
-    return f"{_MOST[strategy]}: {told}"

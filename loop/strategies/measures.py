@@ -1,0 +1,76 @@
+"""How much an answer about an item would tell: modAL's measures for one finding, and the mean over findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+Array = NDArray[np.float64]
+
+COLD = "zero_shot"
+"""How a first batch is chosen by scores that no label has calibrated: what most looks like a finding, each in turn."""
+
+_MOST = {
+    "uncertainty": "most uncertain",
+    "margin": "smallest margin",
+    "entropy": "highest entropy",
+    COLD: "highest zero-shot score",
+}
+
+
+def utilities(strategy: str, proba: Array) -> Array:
+    """Utility of asking each item about one finding, higher = sooner, by modAL's measures.
+
+    Args:
+        strategy: ``uncertainty`` (1 - the larger class probability), ``margin`` (the two classes'
+            difference, negated), ``entropy`` (in nats) or `COLD` (share of the items that score no higher).
+        proba: Probability of the finding, shape ``(m,)``.
+    """
+    if strategy == COLD:
+        return np.asarray(
+            rankdata(proba, "max", nan_policy="omit") / max(1, np.isfinite(proba).sum()), np.float64
+        )
+    from modAL.uncertainty import classifier_entropy, classifier_margin, classifier_uncertainty
+
+    head = _Head(np.column_stack([1 - proba, proba]))  # (m, 2)
+    if strategy == "uncertainty":
+        return np.asarray(classifier_uncertainty(head, proba), np.float64)
+    if strategy == "margin":
+        return -np.asarray(classifier_margin(head, proba), np.float64)
+    return np.asarray(classifier_entropy(head, proba), np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Head:
+    """What modAL takes for a classifier: its answers for the pool, ``(m, 2)``, already known."""
+
+    proba: Array
+
+    def predict_proba(self, _: Array) -> Array:
+        return self.proba
+
+
+def mean_over_findings(by_finding: Array) -> Array:
+    """Mean utility over the findings that have a score, ``(m,)``; an item without any comes last."""
+    known = ~np.isnan(by_finding)  # (m, F)
+    count = known.sum(axis=1)
+    total = np.where(known, by_finding, 0.0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), -np.inf)
+
+
+def largest_over_findings(by_finding: Array) -> Array:
+    """Largest utility over the findings, ``(m,)``: the top of each finding is asked before the second of any."""
+    return np.asarray(np.where(np.isnan(by_finding), -np.inf, by_finding).max(axis=1), np.float64)
+
+
+def say(strategy: str, names: Sequence[str], utility: Array, proba: Array) -> str:
+    """Why an item came to the top: the findings that speak loudest for it, and their probabilities."""
+    loudest = np.argsort(-utility, kind="stable")[:3]
+    told = ", ".join(
+        f"{names[k]} {proba[k]:.2f}".replace(" 0.", " .") for k in loudest if proba[k] == proba[k]
+    )
+    return f"{_MOST[strategy]}: {told}"
