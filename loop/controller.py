@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from annotate.records import Pull, Receipt, Roll, Suggestion
+from forecasting.stopping import Verdict
 from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
 from loop.errors import BadInput
@@ -22,12 +23,17 @@ from loop.readings import draw_double_reads, note_double_reads, order_queue
 from loop.report import BatchReport, StepReport
 from loop.settings import Settings
 from loop.state import Round, State
-from loop.strategies import COLD, Pick, select_batch
+from loop.strategies import COLD, Pick, Seen, select_batch
 from loop.sync import Source, sync
 from loop.telling import mean_gain, report_score, tell_revised
 from loop.zero_shot import ZeroShot
 
 PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
+
+_OPEN = {  # verdicts of findings that need more labels, by what counts as reached
+    "likely": (Verdict.CANNOT_TELL, Verdict.KEEP_LABELLING),
+    "certified": (Verdict.CANNOT_TELL, Verdict.KEEP_LABELLING, Verdict.LIKELY_REACHED),
+}
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +162,7 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
         return said or report
 
     log.info("choosing round %d out of %d images", last + 1, book.n_pool_left)
-    picks = choose(loop, book, assessment.probe, last + 1)
+    picks = choose(loop, book, assessment, last + 1)
     scores = assessment.probe.predict(loop.features.read([p.item for p in picks]))  # (n_picks, K)
     report = replace(report, warnings=(*report.warnings, *_doubts(loop, book, picks)))
     round_, report = _commit(loop, last + 1, book, picks, scores, assessment.bets, assessment.probe, report)
@@ -242,9 +248,12 @@ def read_history(state: State) -> list[StepReport]:
     return [StepReport.from_json(told) for told in state.reports()]
 
 
-def choose(loop: Loop, book: Book, probe: Probe, number: int) -> list[Pick]:
+def choose(loop: Loop, book: Book, assessment: Assessment, number: int) -> list[Pick]:
     """Choose the next batch: the random stream's share in its order, the rest by the strategy."""
-    settings = loop.settings
+    settings, probe = loop.settings, assessment.probe
+    is_open = np.array(
+        [assessment.decisions[name].verdict in _OPEN[settings.stop.evidence] for name in book.findings]
+    )
     patient_of = {item.item: item.patient for item in loop.state.items()}
     return select_batch(
         settings.batch.strategy,
@@ -256,7 +265,13 @@ def choose(loop: Loop, book: Book, probe: Probe, number: int) -> list[Pick]:
         [patient_of[item] for item in book.active_pool],
         book.findings,
         _rng(loop, number),
+        seen=_see(loop, book, is_open, probe),
     )
+
+
+def _see(loop: Loop, book: Book, is_open: np.ndarray[Any, np.dtype[np.bool_]], probe: Probe | None) -> Seen:
+    """What strategies may look at."""
+    return Seen(loop.features, loop.projection, book.items, book.y, book.patients, is_open, probe)
 
 
 def score_pool(
@@ -306,7 +321,7 @@ def _commit(
         version=version_of(loop.settings.project.name, number, picks),
         at=loop.clock(),
         seed=(loop.settings.project.seed, number),
-        strategy=loop.settings.batch.strategy if probe is not None else COLD if loop.zero_shot else "random",
+        strategy=loop.settings.batch.strategy if probe is not None else _cold_start(loop),
         n_labels=len(book.items),
         findings=book.findings,
         picks=tuple(picks),
@@ -376,7 +391,9 @@ def _begun(loop: Loop, book: Book) -> StepReport:
             f"{len(book.items)} images were labelled before the loop began; they train, and are not asked again."
             if book.items
             else "No labels yet: the first batch is all random."
-            if loop.zero_shot is None
+            if _cold_start(loop) == "random"
+            else "No labels yet: the active part of the first batch is what is typical of the archive."
+            if _cold_start(loop) == "typiclust"
             else "No labels yet: the active part of the first batch is what the texts of [prompts] find."
         ),
         remedy="Label the batch in Label Studio, then run `loop step`.",
@@ -415,17 +432,26 @@ def _choose_first(loop: Loop, book: Book) -> list[Pick]:
     """The first batch, from the random stream and by zero-shot scores, if there are; where all of the stream is labelled
     already, from the active part."""
     patient_of = {item.item: item.patient for item in loop.state.items()}
-    active = book.active_pool if loop.zero_shot or not book.random_next else ()
+    strategy = _cold_start(loop)
+    active = book.active_pool if strategy != "random" or not book.random_next else ()
     return select_batch(
-        COLD if loop.zero_shot else "random",
+        strategy,
         _size(loop.settings, book),
-        loop.settings.batch.random_share if loop.zero_shot else 1.0,
+        loop.settings.batch.random_share if strategy != "random" else 1.0,
         book.random_next,
         active,
         _score_first(loop, active, book.findings),
         [patient_of[item] for item in active],
         book.findings,
         _rng(loop, 1),
+        seen=_see(loop, book, np.ones(len(book.findings), bool), None),
+    )
+
+
+def _cold_start(loop: Loop) -> str:
+    """How the first batch's active part is chosen."""
+    return (
+        COLD if loop.zero_shot else "typiclust" if loop.settings.batch.cold_start == "typiclust" else "random"
     )
 
 

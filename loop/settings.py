@@ -18,7 +18,6 @@ from pydantic.fields import FieldInfo
 from loop.errors import BadInput
 from loop.paths import expand_home
 from loop.sections import (
-    STRATEGIES,
     BatchSettings,
     EncoderSettings,
     ForecastSettings,
@@ -31,6 +30,7 @@ from loop.sections import (
     Section,
     StopSettings,
 )
+from loop.strategynames import STRATEGIES
 
 if TYPE_CHECKING:
     from forecasting.prior import Prior
@@ -180,7 +180,7 @@ class Settings(Section):
             **({"images.side": self.images.side} if self.images.side else {}),
             "forecast.method": self.forecast.method,
             **({"labels.consensus": self.labels.consensus} if self.labels.consensus != "majority" else {}),
-            **({"batch.cold_start": "zero_shot"} if self.batch.cold_start == "zero_shot" else {}),
+            **({"batch.cold_start": self.batch.cold_start} if self.batch.cold_start != "random" else {}),
             **({"forecast.prior": self._prior_text()} if self.forecast.prior else {}),
         }
 

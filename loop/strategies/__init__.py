@@ -2,5 +2,17 @@
 
 from loop.strategies.batch import Pick, select_batch
 from loop.strategies.measures import COLD, utilities
+from loop.strategies.pool import Choice, Labelled, Pool, Seen, Strategy, Vectors
 
-__all__ = ["COLD", "Pick", "select_batch", "utilities"]
+__all__ = [
+    "COLD",
+    "Choice",
+    "Labelled",
+    "Pick",
+    "Pool",
+    "Seen",
+    "Strategy",
+    "Vectors",
+    "select_batch",
+    "utilities",
+]

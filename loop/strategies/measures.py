@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from loop.strategies.pool import Choice
+
 Array = NDArray[np.float64]
 
 COLD = "zero_shot"
@@ -67,10 +69,40 @@ def largest_over_findings(by_finding: Array) -> Array:
     return np.asarray(np.where(np.isnan(by_finding), -np.inf, by_finding).max(axis=1), np.float64)
 
 
-def say(strategy: str, names: Sequence[str], utility: Array, proba: Array) -> str:
-    """Why an item came to the top: the findings that speak loudest for it, and their probabilities."""
-    loudest = np.argsort(-utility, kind="stable")[:3]
-    told = ", ".join(
-        f"{names[k]} {proba[k]:.2f}".replace(" 0.", " .") for k in loudest if proba[k] == proba[k]
-    )
-    return f"{_MOST[strategy]}: {told}"
+def highest_rows(n: int, utility: Array, patients: NDArray[np.intp]) -> list[int]:
+    """Rows of the n highest utilities, one a patient, ties by row."""
+    rows: list[int] = []
+    seen: set[int] = set()
+    for i in np.argsort(-utility, kind="stable").tolist():
+        if len(rows) == n:
+            break
+        if (patient := int(patients[i])) not in seen:
+            seen.add(patient)
+            rows.append(i)
+    return rows
+
+
+def ask_highest(
+    strategy: str, pool_proba: Array, findings: Sequence[str], patients: NDArray[np.intp], n: int
+) -> tuple[list[Choice], Array]:
+    """Ask the highest mean utility over the findings; of zero-shot scores, the highest of any finding.
+
+    Returns:
+        The choices, and every utility, shape ``(m,)``.
+    """
+    by_finding = np.column_stack([utilities(strategy, p) for p in pool_proba.T])  # (m, K)
+    utility = (largest_over_findings if strategy == COLD else mean_over_findings)(by_finding)  # (m,)
+    return [
+        Choice(
+            i,
+            f"{_MOST[strategy]}: {name_findings(findings, by_finding[i], pool_proba[i])}",
+            float(utility[i]),
+        )
+        for i in highest_rows(n, utility, patients)
+    ], utility
+
+
+def name_findings(names: Sequence[str], utility: Array, proba: Array) -> str:
+    """The findings that speak loudest for an item, and their probabilities: why it came to the top."""
+    loudest = [k for k in np.argsort(-utility, kind="stable") if proba[k] == proba[k]][:3]
+    return ", ".join(f"{names[k]} {proba[k]:.2f}".replace(" 0.", " .") for k in loudest)
