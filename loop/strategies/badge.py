@@ -29,7 +29,9 @@ TRIES = 64
 def badge(pool: Pool, n: int, rng: np.random.Generator) -> Sequence[Choice]:
     """Draw images by k-means++ on their gradients; what is drawn is soft, and its probability is booked."""
     pull = gradient_factors(pool.proba)  # (m, K)
-    picks = draw_spread(pool.vectors, pull, n, pool.patients, rng)
+    picks = draw_spread(
+        pool.vectors, pull, n, pool.patients, rng, np.asarray(np.isnan(pool.proba).all(axis=1))
+    )
     by_finding = np.column_stack([utilities("uncertainty", p) for p in pool.proba.T])  # (m, K)
     return [
         Choice(
@@ -64,7 +66,12 @@ class Drawn:
 
 
 def draw_spread(
-    vectors: Vectors, pull: Array, n: int, patients: Rows, rng: np.random.Generator
+    vectors: Vectors,
+    pull: Array,
+    n: int,
+    patients: Rows,
+    rng: np.random.Generator,
+    blocked: NDArray[np.bool_] | None = None,
 ) -> list[Drawn]:
     """Draw rows with a chance in proportion to the squared distance of their gradient to the nearest drawn one.
 
@@ -78,15 +85,17 @@ def draw_spread(
         n: Rows wanted; fewer come back where no gradient is left that differs from those drawn.
         patients: Number of each one's patient, shape ``(m,)``; a patient is drawn once.
         rng: Draws.
+        blocked: Rows that may not be drawn, shape ``(m,)``.
     """
     gradients = _Gradients(vectors, pull)
-    bound = gradients.squares  # (m,) the first is drawn by length
+    free = np.ones(len(vectors), bool) if blocked is None else ~blocked
+    bound = np.where(free, gradients.squares, 0.0)  # (m,) the first is drawn by length
     if n == 0 or not bound.any():
         return []
     totals = [float(bound.sum())]
     rows = [int(rng.choice(len(bound), p=bound / totals[0]))]
     drawn = [Drawn(rows[0], float(np.sqrt(bound[rows[0]])), float(bound[rows[0]] / totals[0]))]
-    free = patients != patients[rows[0]]
+    free &= patients != patients[rows[0]]
     bound, n_measured = gradients.measure(np.full(len(bound), np.inf), rows), 1
     while len(rows) < n:
         bound = np.where(free, bound, 0.0)

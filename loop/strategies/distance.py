@@ -15,19 +15,33 @@ BLOCK = 2048
 
 def squared_distances(vectors: Float32, centres: Float32) -> Float32:
     """Squared Euclidean distances, shape ``(m, n)``, by ``|x|^2 + |c|^2 - 2 x c``; never negative."""
-    squares = np.einsum("md,md->m", vectors, vectors)[:, None] + np.einsum("nd,nd->n", centres, centres)
+    squares: Float32 = np.einsum("md,md->m", vectors, vectors)[:, None] + np.einsum(
+        "nd,nd->n", centres, centres
+    )
     squares -= 2 * (vectors @ centres.T)
     np.maximum(squares, 0, out=squares)
     return squares
 
 
 def to_nearest(vectors: Float32, centres: Float32) -> Float32:
-    """Distance of each vector to the nearest centre, shape ``(m,)``; infinite if there is none."""
+    """Distance of each vector to the nearest centre, shape ``(m,)``; infinite if there is none.
+
+    Which centre is nearest is told by products; how near it is, by the difference, so that small distances are exact.
+    """
     nearest = np.full(len(vectors), np.inf, np.float32)
     for start in range(0, len(centres), BLOCK):
-        squares = squared_distances(vectors, centres[start : start + BLOCK])  # (m, b)
-        np.minimum(nearest, squares.min(axis=1), out=nearest)
-    return np.sqrt(nearest, out=nearest)
+        block = centres[start : start + BLOCK]
+        which = find_nearest(vectors, block) if len(block) > 1 else np.zeros(len(vectors), np.intp)
+        apart = vectors - block[which]  # (m, d)
+        np.minimum(nearest, np.sqrt(np.einsum("md,md->m", apart, apart)), out=nearest)
+    return nearest
+
+
+def find_nearest(vectors: Float32, centres: Float32) -> Rows:
+    """The nearest centre of each vector, shape ``(m,)``: the term ``|x|^2`` is the same for all."""
+    products = vectors @ centres.T  # (m, n)
+    products -= np.einsum("nd,nd->n", centres, centres) / 2
+    return np.asarray(products.argmax(axis=1), np.intp)
 
 
 def measure_nearest(pool: Vectors, labelled: Vectors, nearest: Float32 | None = None) -> Float32:

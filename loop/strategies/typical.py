@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from loop.strategies.distance import Float32, squared_distances
+from loop.strategies.distance import Float32, find_nearest, squared_distances, to_nearest
 from loop.strategies.pool import Choice, Pool, Rows, Vectors
 
 MOST_CLUSTERS = 500
@@ -56,12 +56,12 @@ def typiclust(pool: Pool, n: int, rng: np.random.Generator) -> Sequence[Choice]:
 
 
 def find_clusters(vectors: Vectors, n_clusters: int, rng: np.random.Generator) -> Float32:
-    """Centres of k-means (Lloyd) on a sample, shape ``(C, d)``; a cluster that runs empty keeps its centre."""
+    """Centres of k-means on a sample, shape ``(C, d)``; a cluster that runs empty keeps its centre."""
     rows = np.sort(rng.choice(len(vectors), min(len(vectors), max(SAMPLE, n_clusters)), replace=False))
     sample = vectors.read(rows)  # (s, d)
-    centres = sample[np.sort(rng.choice(len(sample), n_clusters, replace=False))]
+    centres = sample[_begin(sample, n_clusters, rng)]
     for _ in range(N_TURNS):
-        mine = _nearest(sample, centres)  # (s,)
+        mine = find_nearest(sample, centres)  # (s,)
         order = np.argsort(mine, kind="stable")
         there, starts = np.unique(mine[order], return_index=True)
         sums = np.add.reduceat(sample[order], starts, axis=0)  # (t, d)
@@ -69,11 +69,22 @@ def find_clusters(vectors: Vectors, n_clusters: int, rng: np.random.Generator) -
     return centres
 
 
+def _begin(sample: Float32, n_clusters: int, rng: np.random.Generator) -> list[int]:
+    """Rows to begin with, by k-means++; where fewer differ, rows come twice."""
+    chosen = [int(rng.integers(len(sample)))]
+    squares = np.full(len(sample), np.inf)
+    while len(chosen) < n_clusters:
+        np.minimum(squares, to_nearest(sample, sample[chosen[-1:]]).astype(np.float64) ** 2, out=squares)
+        total = squares.sum()
+        chosen.append(int(rng.choice(len(sample), p=squares / total if total > 0 else None)))
+    return chosen
+
+
 def assign(vectors: Vectors, centres: Float32) -> Rows:
     """Nearest centre of each image, shape ``(m,)``, in chunks."""
     nearest = np.empty(len(vectors), np.intp)
     for rows in vectors.chunks():
-        nearest[rows] = _nearest(vectors.read(rows), centres)
+        nearest[rows] = find_nearest(vectors.read(rows), centres)
     return nearest
 
 
@@ -82,15 +93,9 @@ def measure_typicality(members: Float32) -> NDArray[np.float64]:
     if len(members) == 1:
         return np.array([np.inf])
     k = min(N_NEIGHBOURS, len(members) - 1)
-    squares = squared_distances(members, members)  # (m, m)
+    centred = members - members.mean(axis=0)  # small numbers round less
+    squares = squared_distances(centred, centred)  # (m, m)
     np.fill_diagonal(squares, np.inf)
     nearest = np.sqrt(np.partition(squares, k - 1, axis=1)[:, :k])  # (m, k)
     with np.errstate(divide="ignore"):
         return np.asarray(1 / nearest.mean(axis=1), np.float64)
-
-
-def _nearest(vectors: Float32, centres: Float32) -> Rows:
-    """Nearest centre, shape ``(n,)``: the term ``|x|^2`` is the same for all."""
-    return np.asarray(
-        (np.einsum("cd,cd->c", centres, centres) - 2 * (vectors @ centres.T)).argmin(axis=1), np.intp
-    )
