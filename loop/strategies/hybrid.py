@@ -1,7 +1,9 @@
 """Uncertain, shared out over the findings that are still open, and spread out: the three aims of a batch in one.
 
-1. Each open finding offers what its own head is least sure of; a rare finding thereby offers what most looks like it.
-2. Each has a quota of the batch, larger the fewer labels of its scarcer class there are.
+1. Open findings together say which images stay in sight: those they are least sure of, a finding counting for more the fewer
+   labels of its scarcer class there are.
+2. Each open finding has a quota of the batch by the same weight, and offers what of these its own head is least sure of; a
+   rare finding thereby offers what most looks like it.
 3. Of what is offered, the one farthest from everything labelled or chosen is taken, finding by finding in turn.
 
 What a near-duplicate of it is labelled already is asked only when nothing else is left.
@@ -15,13 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loop.strategies.distance import to_nearest
-from loop.strategies.measures import utilities
+from loop.strategies.measures import highest_rows, mean_over_findings, utilities
 from loop.strategies.pool import Choice, Pool, Rows
 
 Array = NDArray[np.float64]
 
-OFFERED = 5
-"""Images that a finding offers for each one of its quota."""
+IN_SIGHT = 4
+"""Images that stay in sight for each one of the batch."""
+
+OFFERED = 2
+"""Of these, what a finding offers for each one of its quota."""
 
 NEAR_DUPLICATE = 0.1
 """Share of the typical distance between an offered image and what is labelled below which it is a near-duplicate."""
@@ -34,13 +39,10 @@ def hybrid(pool: Pool, n: int, rng: np.random.Generator) -> Sequence[Choice]:
         pulling = np.flatnonzero(~np.isnan(pool.proba).all(axis=0))
     if n == 0 or not len(pulling):
         return []
-    quotas = share_out(n, count_scarcer(pool.labelled.y[:, pulling]))  # (F,)
+    weight = weigh(count_scarcer(pool.labelled.y[:, pulling]))  # (F,)
     doubt = np.column_stack([utilities("uncertainty", p) for p in pool.proba[:, pulling].T])  # (m, F)
-    offers = [
-        offer(column, max(n, quota * OFFERED), pool.patients)
-        for column, quota in zip(doubt.T, quotas, strict=True)
-    ]
-    return _take_in_turn(pool, n, pulling, quotas, offers, doubt)
+    rows = np.sort(least_sure(mean_over_findings(doubt, weight), IN_SIGHT * n, pool.patients))  # (c,)
+    return _take_in_turn(pool, rows, n, pulling, share_out(n, weight), doubt[rows])
 
 
 def count_scarcer(y: Array) -> Array:
@@ -48,61 +50,52 @@ def count_scarcer(y: Array) -> Array:
     return np.asarray(np.minimum((y == 1).sum(axis=0), (y == 0).sum(axis=0)), np.float64)
 
 
-def share_out(n: int, scarcer: Array) -> Rows:
-    """Quotas of n images, shape ``(F,)``, in proportion to ``1 / sqrt(1 + scarcer)``, by largest remainder.
+def weigh(scarcer: Array) -> Array:
+    """How much a finding counts, shape ``(F,)``: twice as much at a quarter of the labels of its scarcer class."""
+    return np.asarray(1 / np.sqrt(1 + scarcer), np.float64)
 
-    Four times as few labels of the scarcer class = twice the quota.
-    """
-    wish = 1 / np.sqrt(1 + scarcer)  # (F,)
-    exact = n * wish / wish.sum()
+
+def share_out(n: int, weight: Array) -> Rows:
+    """Quotas of n images in proportion to weights, shape ``(F,)``, by largest remainder."""
+    exact = n * weight / weight.sum()
     quotas: Rows = np.floor(exact).astype(np.intp)
     rest = np.argsort(-(exact - quotas), kind="stable")[: n - int(quotas.sum())]
     quotas[rest] += 1
     return quotas
 
 
-def offer(doubt: Array, n: int, patients: Rows) -> Rows:
-    """The n rows of most doubt, one a patient, ties by row."""
-    known = np.flatnonzero(~np.isnan(doubt))
-    order = known[np.argsort(-doubt[known], kind="stable")]
-    few = order[: 4 * n] if len(order) > 4 * n else order
-    first = np.sort(np.unique(patients[few], return_index=True)[1])
-    if len(first) < n and len(few) < len(order):
-        first, few = np.sort(np.unique(patients[order], return_index=True)[1]), order
-    return np.asarray(few[first[:n]], np.intp)
+def least_sure(doubt: Array, n: int, patients: Rows) -> Rows:
+    """The n rows of most doubt, one a patient, ties by row; a row without a score is none of them."""
+    known = np.flatnonzero(np.isfinite(doubt))
+    return known[highest_rows(n, doubt[known], patients[known])]
 
 
-def _take_in_turn(
-    pool: Pool, n: int, pulling: Rows, quotas: Rows, offers: Sequence[Rows], doubt: Array
-) -> list[Choice]:
-    rows = np.unique(np.concatenate(offers))  # (c,)
-    mine = [np.isin(rows, offered) for offered in offers]  # F times (c,)
+def _take_in_turn(pool: Pool, rows: Rows, n: int, pulling: Rows, quotas: Rows, doubt: Array) -> list[Choice]:
+    patients, labelled = pool.patients[rows], pool.labelled.vectors  # (c,)
+    offered = [
+        np.isin(np.arange(len(rows)), least_sure(doubt[:, f], quota * OFFERED, patients))
+        for f, quota in enumerate(quotas.tolist())
+    ]
     vectors = pool.vectors.read(rows)  # (c, d)
-    labelled = pool.labelled.vectors
     away = to_nearest(vectors, labelled.read(np.arange(len(labelled))))  # (c,)
     finite = away[np.isfinite(away)]
-    near = (
-        NEAR_DUPLICATE * float(np.median(finite)) if len(finite) else -1.0
-    )  # nothing labelled: nothing is near
+    near = NEAR_DUPLICATE * float(np.median(finite)) if len(finite) else -1.0  # no labels: nothing is near
     free = np.ones(len(rows), bool)
     chosen: list[Choice] = []
 
-    def take(among: NDArray[np.bool_], f: int | None) -> None:
+    def take(among: NDArray[np.bool_], f: int) -> None:
         best = int(np.flatnonzero(among)[away[among].argmax()])
-        speaks = int(np.nanargmax(doubt[rows[best]])) if f is None else f
-        chosen.append(
-            _say(pool, int(rows[best]), int(pulling[speaks]), doubt[rows[best], speaks], away[best])
-        )
-        np.logical_and(free, pool.patients[rows] != pool.patients[rows[best]], out=free)
+        k = int(np.nanargmax(doubt[best])) if f < 0 else f
+        chosen.append(_say(pool, int(rows[best]), int(pulling[k]), doubt[best, k], away[best]))
+        np.logical_and(free, patients != patients[best], out=free)
         np.minimum(away, to_nearest(vectors, vectors[best : best + 1]), out=away)
 
-    turns = [f for turn in range(quotas.max()) for f in np.flatnonzero(quotas > turn)]
-    for f in turns:
-        if (among := free & mine[f] & (away > near)).any():
-            take(among, f)
+    for f in [f for turn in range(int(quotas.max())) for f in np.flatnonzero(quotas > turn)]:
+        if (among := free & offered[f] & (away > near)).any():
+            take(among, int(f))
     while len(chosen) < n and free.any():  # what quotas could not find, near-duplicates last
         among = free & (away > near)
-        take(among if among.any() else free, None)
+        take(among if among.any() else free, -1)
     return chosen
 
 

@@ -56,12 +56,18 @@ class _Head:
         return self.proba
 
 
-def mean_over_findings(by_finding: Array) -> Array:
-    """Mean utility over the findings that have a score, ``(m,)``; an item without any comes last."""
-    known = ~np.isnan(by_finding)  # (m, F)
-    count = known.sum(axis=1)
-    total = np.where(known, by_finding, 0.0).sum(axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1), -np.inf)
+def mean_over_findings(by_finding: Array, weight: Array | None = None) -> Array:
+    """Mean utility over the findings that have a score, ``(m,)``; an item without any comes last.
+
+    Args:
+        by_finding: Utilities, shape ``(m, K)``; NaN = no score.
+        weight: How much each finding counts, shape ``(K,)``; default: as much as the others.
+    """
+    counts = np.ones(by_finding.shape[1]) if weight is None else weight
+    known = ~np.isnan(by_finding)  # (m, K)
+    whole = np.where(known, counts, 0.0).sum(axis=1)  # (m,)
+    total = np.where(known, by_finding * counts, 0.0).sum(axis=1)
+    return np.asarray(np.where(whole > 0, total / np.where(whole > 0, whole, 1.0), -np.inf), np.float64)
 
 
 def largest_over_findings(by_finding: Array) -> Array:

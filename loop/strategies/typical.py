@@ -59,7 +59,8 @@ def find_clusters(vectors: Vectors, n_clusters: int, rng: np.random.Generator) -
     """Centres of k-means on a sample, shape ``(C, d)``; a cluster that runs empty keeps its centre."""
     rows = np.sort(rng.choice(len(vectors), min(len(vectors), max(SAMPLE, n_clusters)), replace=False))
     sample = vectors.read(rows)  # (s, d)
-    centres = sample[_begin(sample, n_clusters, rng)]
+    few = rng.choice(len(sample), min(len(sample), 4 * n_clusters), replace=False)
+    centres = sample[few][_begin(sample[few], n_clusters, rng)]  # (C, d)
     for _ in range(N_TURNS):
         mine = find_nearest(sample, centres)  # (s,)
         order = np.argsort(mine, kind="stable")

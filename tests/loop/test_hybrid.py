@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from strategy_pools import pool_of
 
-from loop.strategies.hybrid import count_scarcer, hybrid, offer, share_out
+from loop.strategies.hybrid import IN_SIGHT, count_scarcer, hybrid, least_sure, share_out, weigh
 
 Array = NDArray[np.float64]
 
@@ -29,9 +29,9 @@ def ask(n: int, proba: Array, **known: object) -> list[tuple[int, str]]:
 
 
 def test_a_quota_is_twice_as_large_at_a_quarter_of_the_labels_of_the_scarcer_class() -> None:
-    assert share_out(30, np.array([3.0, 15.0])).tolist() == [20, 10]
+    assert share_out(30, weigh(np.array([3.0, 15.0]))).tolist() == [20, 10]
     for n in range(40):
-        quotas = share_out(n, np.array([0.0, 3.0, 50.0, 7.0]))
+        quotas = share_out(n, weigh(np.array([0.0, 3.0, 50.0, 7.0])))
         assert quotas.sum() == n
         assert quotas[0] >= quotas[1] >= quotas[3] >= quotas[2]
     y = np.array([[1, 0], [1, np.nan], [0, 0], [1, 1]])
@@ -57,9 +57,9 @@ def test_a_finding_that_has_reached_its_target_pulls_no_more() -> None:
 def test_what_is_chosen_is_among_what_its_finding_is_least_sure_of() -> None:
     proba = np.random.default_rng(4).random((400, 1))
     rows = [row for row, _ in ask(20, proba)]
-    least_sure = np.argsort(np.abs(proba[:, 0] - 0.5))[:100]
-    assert set(rows) <= set(least_sure.tolist())
-    assert set(rows) != set(least_sure[:20].tolist())  # and spread out, not only the least sure
+    order = np.argsort(np.abs(proba[:, 0] - 0.5)).tolist()
+    assert set(rows) <= set(order[: 20 * IN_SIGHT])
+    assert set(rows) != set(order[:20])  # and spread out, not only the least sure
 
 
 def test_a_near_duplicate_of_what_is_labelled_is_asked_only_when_nothing_else_is_left() -> None:
@@ -89,10 +89,10 @@ def test_no_two_images_of_one_patient_whatever_the_quotas() -> None:
     assert sorted(patients[rows]) == list(range(20))
 
 
-def test_an_offer_holds_the_least_sure_image_of_each_patient() -> None:
+def test_only_the_least_sure_image_of_a_patient_is_offered() -> None:
     doubt = np.array([0.1, 0.5, 0.4, np.nan, 0.3, 0.45])
-    assert offer(doubt, 2, np.array([0, 1, 1, 2, 3, 1])).tolist() == [1, 4]
-    assert offer(doubt, 9, np.array([0, 1, 1, 2, 3, 1])).tolist() == [1, 4, 0]
+    assert least_sure(doubt, 2, np.array([0, 1, 1, 2, 3, 1])).tolist() == [1, 4]
+    assert least_sure(doubt, 9, np.array([0, 1, 1, 2, 3, 1])).tolist() == [1, 4, 0]
 
 
 def test_without_labels_the_most_central_of_what_is_offered_still_comes() -> None:
