@@ -77,9 +77,22 @@ def largest_over_findings(by_finding: Array) -> Array:
 
 def highest_rows(n: int, utility: Array, patients: NDArray[np.intp]) -> list[int]:
     """Rows of the n highest utilities, one a patient, ties by row."""
+    few = _at_least_highest(4 * n, utility)  # one look at the top does, but for patients with many images
+    rows = _one_a_patient(n, few, utility, patients)
+    return rows if len(rows) == n else _one_a_patient(n, np.arange(len(utility)), utility, patients)
+
+
+def _at_least_highest(n: int, utility: Array) -> NDArray[np.intp]:
+    """Rows of the n highest utilities and of all that equal the last of them, from the first up."""
+    if n >= len(utility):
+        return np.arange(len(utility))
+    return np.flatnonzero(utility >= np.partition(utility, -n)[-n]) if n else np.empty(0, np.intp)
+
+
+def _one_a_patient(n: int, among: NDArray[np.intp], utility: Array, patients: NDArray[np.intp]) -> list[int]:
     rows: list[int] = []
     seen: set[int] = set()
-    for i in np.argsort(-utility, kind="stable").tolist():
+    for i in among[np.argsort(-utility[among], kind="stable")].tolist():
         if len(rows) == n:
             break
         if (patient := int(patients[i])) not in seen:
