@@ -61,9 +61,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             _write_pool(Path(folder), size)
             for ours, peer in RIVALS.items():
-                mine = _run(ours, folder, options.limit)
+                mine = _run(ours, folder, options.limit, options.threads)
                 theirs = (
-                    _run(peer, folder, options.limit)
+                    _run(peer, folder, options.limit, options.threads)
                     if peer and size <= options.peers_up_to
                     else {"error": "not run" if peer else ""}
                 )
@@ -85,7 +85,7 @@ def _tell(size: int, ours: str, mine: dict[str, Any], peer: str, theirs: dict[st
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def _run(what: str, folder: str, limit_s: int) -> dict[str, Any]:
+def _run(what: str, folder: str, limit_s: int, threads: int) -> dict[str, Any]:
     def cap() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -96,7 +96,7 @@ def _run(what: str, folder: str, limit_s: int) -> dict[str, Any]:
         text=True,
         check=False,
         preexec_fn=cap,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)},
     )
     if done.returncode < 0:
         return {"error": f"over {limit_s} CPU s"}
@@ -153,7 +153,7 @@ def measure(what: str, folder: str) -> dict[str, Any]:
     y = np.load(Path(folder) / "y.npy")
     total = (Path(folder) / "x.f16").stat().st_size // (2 * DIM)
     mapped = np.memmap(Path(folder) / "x.f16", np.float16, "r", shape=(total, DIM))
-    with threadpool_limits(1):
+    with threadpool_limits(int(os.environ["OMP_NUM_THREADS"])):
         choose = _prepare_ours(what, mapped, y) if what in RIVALS else _prepare_peer(what, mapped, y)
         watch = Peak()
         watch.start()
@@ -268,6 +268,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, action="append", help="images; default: 10,000 and 100,000")
     parser.add_argument("--peers-up-to", type=int, default=100_000)
     parser.add_argument("--limit", type=int, default=120, help="CPU seconds of a row")
+    parser.add_argument("--threads", type=int, default=1, help="of BLAS, for every row")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     return parser.parse_args()

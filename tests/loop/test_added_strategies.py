@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from readme_blocks import README
 from strategy_pools import gaussian_seen
 
 from loop.errors import BadInput
@@ -98,6 +100,23 @@ def test_an_added_strategy_is_taken_by_the_settings_and_chooses() -> None:
     ours = [p for p in picks if p.strategy == "first"]
     assert {p.item for p in ours} == set(ITEMS[:8])
     assert {(p.reason, p.inclusion_probability) for p in ours} == {("first come", 0.5)}
+
+
+def test_the_strategy_that_the_readme_shows_works(installed: Path) -> None:
+    (shown,) = re.findall(
+        r"```python\n(import numpy.*?def choose.*?)```", README.read_text(encoding="utf-8"), re.DOTALL
+    )
+    (installed / "our_package").mkdir()
+    (installed / "our_package" / "module.py").write_text(shown)
+    about = installed / "our_package-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: our-package\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[annotation_loop.strategies]\nours = our_package.module:choose\n"
+    )
+    picks = ask("ours")
+    assert Counter(p.strategy for p in picks) == {"ours": 8, "random": 2}
+    assert any(p.reason == "near the boundary of a finding" for p in picks)
 
 
 @pytest.mark.usefixtures("installed")
