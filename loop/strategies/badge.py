@@ -104,7 +104,7 @@ def draw_spread(
         if total <= 0:
             break
         for row, squared in _propose(gradients, bound, cumulated, rows, n_measured, n, free, patients, rng):
-            before = np.minimum.accumulate(gradients.to_each(np.array([row]), rows[:-1])[0])  # (drawn,)
+            before = np.minimum.accumulate(gradients.to_drawn(row, rows[:-1]))  # (drawn,)
             totals.append(total)
             chances = np.concatenate([gradients.squares[[row]], before]) / totals
             drawn.append(Drawn(row, float(np.sqrt(squared)), float(1 - np.prod(1 - np.minimum(chances, 1)))))
@@ -130,8 +130,9 @@ def _propose(
         proposed = np.searchsorted(cumulated, rng.random(TRIES) * cumulated[-1], side="right")
         proposed = np.minimum(proposed, len(bound) - 1)
         now = bound[proposed]  # (t,)
+        x = gradients.read(proposed)  # (t, d)
         if len(rows) > n_measured:
-            now = np.minimum(now, gradients.to_each(proposed, rows[n_measured:]).min(axis=1))
+            now = np.minimum(now, gradients.apart(proposed, x, rows[n_measured:]).min(axis=1))
         threshold = rng.random(TRIES) * bound[proposed]
         for t, row in enumerate(proposed.tolist()):
             if not free[row] or threshold[t] >= now[t]:
@@ -139,9 +140,12 @@ def _propose(
                 continue
             n_failed = 0
             squared = float(now[t])
+            gradients.hold(row, x[t])
             rows.append(row)
             free &= patients != patients[row]
-            now = np.minimum(now, gradients.to_each(proposed, [row])[:, 0])
+            now[t + 1 :] = np.minimum(
+                now[t + 1 :], gradients.apart(proposed[t + 1 :], x[t + 1 :], [row])[:, 0]
+            )
             yield row, squared
             if len(rows) == n:
                 return
@@ -161,19 +165,28 @@ class _Gradients:
             x = vectors.read(rows)
             self.squares[rows] *= np.einsum("md,md->m", x, x)
 
-    def to_each(self, rows: Rows, drawn: list[int]) -> Array:
-        """Squared distances of some gradients to those of drawn rows, shape ``(r, n)``."""
-        return self._apart(rows, self._vectors.read(rows), drawn)
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Embeddings, shape ``(r, d)``."""
+        return self._vectors.read(rows)
+
+    def hold(self, row: int, x: NDArray[np.float32]) -> None:
+        """Remember the embedding of a drawn row, shape ``(d,)``."""
+        self._held[row] = x
+
+    def to_drawn(self, row: int, drawn: list[int]) -> Array:
+        """Squared distances of a drawn gradient to others, shape ``(n,)``."""
+        return self.apart(np.array([row]), self._held[row][None], drawn)[0]
 
     def measure(self, bound: Array, drawn: list[int]) -> Array:
         """Squared distance of every gradient to the nearest drawn one, shape ``(m,)``, where it is below a bound."""
         measured = bound.copy()
         for rows in self._vectors.chunks():
-            apart = self._apart(rows, self._vectors.read(rows), drawn)  # (c, n)
+            apart = self.apart(rows, self._vectors.read(rows), drawn)  # (c, n)
             measured[rows] = np.minimum(measured[rows], apart.min(axis=1))
         return measured
 
-    def _apart(self, rows: Rows, x: NDArray[np.float32], drawn: list[int]) -> Array:
+    def apart(self, rows: Rows, x: NDArray[np.float32], drawn: list[int]) -> Array:
+        """Squared distances of gradients with embeddings ``(r, d)`` to those of drawn rows, shape ``(r, n)``."""
         for row in drawn:
             if row not in self._held:
                 self._held[row] = self._vectors.read(np.array([row]))[0]

@@ -15,9 +15,12 @@ Array = NDArray[np.float64]
 
 N_MEMBERS = 8
 
+SHARE = 0.632
+"""Share of the patients that teach a member: as many different ones as a bootstrap has."""
+
 
 def committee(pool: Pool, n: int, rng: np.random.Generator) -> Sequence[Choice]:
-    """Ask where probes disagree that were each trained on the patients of a bootstrap, at the probe's own strengths."""
+    """Ask where probes disagree that were each trained on a draw of the patients, at the probe's own strengths."""
     coef, intercept = train_members(pool, rng)  # (d, C K), (C K,)
     by_finding = np.full(pool.proba.shape, np.nan)
     for rows in pool.vectors.chunks():
@@ -57,31 +60,28 @@ def disagreement(proba: Array) -> Array:
 
 
 def train_members(pool: Pool, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Train the members.
+    """Train the members, all in one fit.
 
     Returns:
-        Coefficients ``(d, C K)`` and intercepts ``(C K,)`` on raw embeddings, member by member; NaN where a bootstrap
+        Coefficients ``(d, C K)`` and intercepts ``(C K,)`` on raw embeddings, member by member; NaN where a draw
         lacks a class, or the probe has no head.
     """
     from loop.logistic import fit_logistic
     from loop.probe import CAUTIOUS, CURVE_TOLERANCE
 
-    labelled = pool.labelled
-    n_findings = len(pool.findings)
+    labelled, n_findings = pool.labelled, len(pool.findings)
     strength = np.full(n_findings, CAUTIOUS) if pool.probe is None else pool.probe.strength  # (K,)
-    fitted = np.flatnonzero(~np.isnan(strength))
-    coef = np.full((pool.vectors.dim, N_MEMBERS, n_findings), np.nan, np.float32)
-    intercept = np.full((N_MEMBERS, n_findings), np.nan, np.float32)
     x = pool.projection.transform(labelled.vectors.raw(np.arange(len(labelled.y))))  # (n, k)
     names, patient = np.unique(labelled.patients, return_inverse=True)
-    for member in range(N_MEMBERS):
-        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))[patient]
-        rows = np.repeat(np.arange(len(x)), times)  # a patient drawn twice counts twice
-        y = labelled.y[rows][:, fitted]
-        both = np.flatnonzero(((y == 1).any(axis=0)) & ((y == 0).any(axis=0)))
-        if not len(both):
-            continue
-        columns = fitted[both]
-        fit = fit_logistic(x[rows], y[:, both], strength[columns], CURVE_TOLERANCE)
-        coef[:, member, columns], intercept[member, columns] = pool.projection.fold(fit.coef, fit.intercept)
+    taught = rng.permuted(np.tile(np.arange(len(names)) < round(SHARE * len(names)), (N_MEMBERS, 1)), axis=1)[
+        :, patient
+    ]  # (C, n)
+    y = np.where(taught[:, :, None], labelled.y, np.nan)  # (C, n, K)
+    both = (y == 1).any(axis=1) & (y == 0).any(axis=1) & ~np.isnan(strength)  # (C, K)
+    coef = np.full((pool.vectors.dim, *both.shape), np.nan, np.float32)
+    intercept = np.full(both.shape, np.nan, np.float32)
+    if both.any():
+        columns = np.moveaxis(y, 1, 0)[:, both]  # (n, B)
+        fit = fit_logistic(x, columns, np.broadcast_to(strength, both.shape)[both], CURVE_TOLERANCE)
+        coef[:, both], intercept[both] = pool.projection.fold(fit.coef, fit.intercept)
     return coef.reshape(pool.vectors.dim, -1), intercept.reshape(-1)

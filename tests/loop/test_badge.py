@@ -34,7 +34,7 @@ def test_factored_distances_are_those_of_the_gradients() -> None:
     np.testing.assert_allclose(held.squares, (dense**2).sum(axis=1), rtol=1e-5)
     drawn = [3, 77, 120]
     np.testing.assert_allclose(
-        held.to_each(np.arange(200), drawn), cdist(dense, dense[drawn]) ** 2, rtol=1e-3, atol=1e-5
+        held.apart(np.arange(200), x, drawn), cdist(dense, dense[drawn]) ** 2, rtol=1e-3, atol=1e-5
     )
 
 
