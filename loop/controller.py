@@ -16,8 +16,9 @@ from forecasting.stopping import Verdict
 from loop.assess import Assessment, assess
 from loop.book import Book, keep_book
 from loop.errors import BadInput
-from loop.features import Features
+from loop.features import Features, FeatureStore
 from loop.items import Item
+from loop.nearest import keep_nearest
 from loop.probe import Probe, Projection, fit_projection
 from loop.readings import draw_double_reads, note_double_reads, order_queue
 from loop.report import BatchReport, StepReport
@@ -271,7 +272,15 @@ def choose(loop: Loop, book: Book, assessment: Assessment, number: int) -> list[
 
 def _see(loop: Loop, book: Book, is_open: np.ndarray[Any, np.dtype[np.bool_]], probe: Probe | None) -> Seen:
     """What strategies may look at."""
-    return Seen(loop.features, loop.projection, book.items, book.y, book.patients, is_open, probe)
+
+    def held() -> list[str]:
+        return [item.item for item in loop.state.items() if item.stream == "active"]
+
+    kept = None
+    if isinstance(loop.features, FeatureStore):
+        name = loop.settings.project.name
+        kept = keep_nearest(loop.features, name, held, loop.projection, book.items)
+    return Seen(loop.features, loop.projection, book.items, book.y, book.patients, is_open, probe, kept)
 
 
 def score_pool(

@@ -175,7 +175,7 @@ class _Gradients:
 
     def to_drawn(self, row: int, drawn: list[int]) -> Array:
         """Squared distances of a drawn gradient to others, shape ``(n,)``."""
-        return self.apart(np.array([row]), self._held[row][None], drawn)[0]
+        return self.apart(np.array([row]), self._held[row][None], drawn).ravel()
 
     def measure(self, bound: Array, drawn: list[int]) -> Array:
         """Squared distance of every gradient to the nearest drawn one, shape ``(m,)``, where it is below a bound."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -72,6 +72,8 @@ class Seen:
         patients: Their patients, shape ``(n,)``.
         open: Findings whose target is not reached yet, shape ``(K,)``.
         probe: The probe that these labels trained; None before there is one.
+        measure: What tells of some active items how far the nearest labelled one is, without measuring all anew; None =
+            nothing is kept.
     """
 
     features: Features
@@ -81,6 +83,7 @@ class Seen:
     patients: NDArray[np.str_]
     open: NDArray[np.bool_]
     probe: Probe | None = None
+    measure: Callable[[Sequence[str]], NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +109,7 @@ class Pool:
         open: Findings whose target is not reached yet, shape ``(K,)``.
         projection: Standardisation of the pool.
         probe: The probe; None before there is one.
+        measure: See `Seen`; most strategies look at few distances and do not ask.
     """
 
     items: Sequence[str]
@@ -117,6 +121,7 @@ class Pool:
     open: NDArray[np.bool_]
     projection: Projection
     probe: Probe | None = None
+    measure: Callable[[Sequence[str]], NDArray[np.float32]] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -170,4 +175,5 @@ def make_pool(
         seen.open,
         seen.projection,
         seen.probe,
+        seen.measure,
     )

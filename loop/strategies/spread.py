@@ -24,7 +24,7 @@ def k_center(pool: Pool, n: int, rng: np.random.Generator) -> Sequence[Choice]:
     """
     return [
         Choice(row, f"farthest from everything labelled: {worth:.2f} away", worth)
-        for row, worth in choose_farthest(pool.vectors, pool.labelled.vectors, n, pool.patients)
+        for row, worth in choose_farthest(pool.vectors, pool.labelled.vectors, n, pool.patients, _known(pool))
     ]
 
 
@@ -54,7 +54,9 @@ def ranked_batch(pool: Pool, n: int, rng: np.random.Generator) -> Sequence[Choic
             f"uncertain and unlike what is labelled: {name_findings(pool.findings, by_finding[row], pool.proba[row])}",
             worth,
         )
-        for row, worth in choose_ranked(pool.vectors, pool.labelled.vectors, uncertainty, n, pool.patients)
+        for row, worth in choose_ranked(
+            pool.vectors, pool.labelled.vectors, uncertainty, n, pool.patients, _known(pool)
+        )
     ]
 
 
@@ -82,6 +84,11 @@ def choose_ranked(
     return _begin(vectors, labelled, n, patients, rank, nearest, None)
 
 
+def _known(pool: Pool) -> Float32 | None:
+    """Distances to the nearest labelled image that somebody keeps; None if nobody does."""
+    return None if pool.measure is None else pool.measure(pool.items)
+
+
 def _begin(
     vectors: Vectors,
     labelled: Vectors,
@@ -98,7 +105,7 @@ def _begin(
         nearest = measure_nearest(vectors, labelled)
     if np.isfinite(nearest).all():
         return choose_greedily(vectors, nearest, n, patients, score, blocked)
-    first = find_most_central(vectors)
+    nearest, first = nearest.copy(), find_most_central(vectors)
     centre = vectors.read(np.array([first]))  # (1, d)
     for rows in vectors.chunks():
         nearest[rows] = to_nearest(vectors.read(rows), centre)
