@@ -22,7 +22,6 @@ from worlds import WORLDS, half
 from loop.strategynames import STRATEGIES
 
 SIZES = (100, 200, 400)
-RIVALS = ("random", "entropy", "ranked")
 
 
 def main() -> None:
@@ -37,7 +36,7 @@ def main() -> None:
                 for strategy in strategies:
                     _run(options, world, strategy, seed)
     for world in worlds:
-        print(tell(world, strategies, read(options.keep, world, strategies)))
+        print(tell(world, read(options.keep, world, strategies), options.ours))
 
 
 def _run(options: argparse.Namespace, name: str, strategy: str, seed: int) -> None:
@@ -80,20 +79,19 @@ def _nearest(auc: dict[str, list[float]], size: int) -> str:
     return max((n for n in auc if int(n) <= size), key=int)
 
 
-def tell(world: str, strategies: tuple[str, ...], runs: dict[str, dict[int, NDArray[np.float64]]]) -> str:
-    """A table: mean AUC, and the difference to each rival over the seeds that both have, with its 95 % interval."""
+def tell(world: str, runs: dict[str, dict[int, NDArray[np.float64]]], ours: str) -> str:
+    """A table: mean AUC by strategy; differences over the seeds that both have, each with its 95 % interval."""
+    at = ", ".join(map(str, SIZES))
     lines = [
-        f"| {world} | " + " | ".join(f"AUC at {n}" for n in SIZES) + " | "
-        + " | ".join(f"less {rival}, at {', '.join(map(str, SIZES))}" for rival in RIVALS) + " |",
-        "|---" * (1 + len(SIZES) + len(RIVALS)) + "|",
-    ]  # fmt: skip
-    for strategy in strategies:
-        if strategy not in runs:
-            continue
-        mean = np.mean(list(runs[strategy].values()), axis=0)
-        cells = [f"{strategy} ({len(runs[strategy])})", *(f"{auc:.3f}" for auc in mean)]
+        f"| {world} (seeds) | AUC at {at} | less random, at {at} | {ours} less this, at {at} |",
+        "|---|---|---|---|",
+    ]
+    for strategy, run in runs.items():
+        mean = np.mean(list(run.values()), axis=0)
+        cells = [f"{strategy} ({len(run)})", ", ".join(f"{auc:.3f}" for auc in mean)]
         cells += [
-            _difference(runs[strategy], runs.get(rival, {})) if rival != strategy else "" for rival in RIVALS
+            _difference(first, second)
+            for first, second in ((run, runs.get("random", {})), (runs.get(ours, {}), run))
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -101,8 +99,8 @@ def tell(world: str, strategies: tuple[str, ...], runs: dict[str, dict[int, NDAr
 
 def _difference(ours: dict[int, NDArray[np.float64]], theirs: dict[int, NDArray[np.float64]]) -> str:
     both = sorted(ours.keys() & theirs.keys())
-    if len(both) < 2:
-        return "-"
+    if len(both) < 2 or ours is theirs:
+        return ""
     apart = np.array([ours[seed] - theirs[seed] for seed in both])  # (s, sizes)
     mean = apart.mean(axis=0)
     error = student.ppf(0.975, len(both) - 1) * apart.std(axis=0, ddof=1) / np.sqrt(len(both))
@@ -114,6 +112,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--world", action="append", choices=sorted(WORLDS))
     parser.add_argument("--strategy", action="append", help="default: all of ours")
+    parser.add_argument("--ours", default="hybrid", help="the strategy that the others are held against")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=50)
