@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from readme_blocks import README
 from strategy_pools import gaussian_seen
+from threadpoolctl import threadpool_limits
 
 from loop.errors import BadInput
 from loop.settings import make_settings
@@ -37,6 +38,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "tuples",
         "fails",
         "nothing",
+        "threads",
         "absent",
     )
     (about / "entry_points.txt").write_text(
@@ -47,6 +49,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "ward_strategies.py").write_text(
         textwrap.dedent("""
         from loop.strategies import Choice
+        from threadpoolctl import threadpool_info
 
         def first(pool, n, rng):
             return [Choice(row, "first come", -float(row), 0.5) for row in range(n)]
@@ -76,6 +79,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
         def fails(pool, n, rng):
             return 1 / 0
+
+        def threads(pool, n, rng):
+            found = [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
+            return [Choice(0, f"{max(found)} of BLAS", 0.0)]
 
         nothing = 7
         """)
@@ -123,6 +130,14 @@ def test_the_strategy_that_the_readme_shows_works(installed: Path) -> None:
 def test_before_any_head_only_a_strategy_that_says_so_is_asked() -> None:
     assert {p.strategy for p in ask("first", fitted=False)} == {"random"}
     assert Counter(p.strategy for p in ask("early", fitted=False)) == {"early": 8, "random": 2}
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_strategy_runs_on_one_thread_whatever_the_process_has() -> None:
+    with threadpool_limits(2, "blas"):
+        picks = ask("threads")
+    assert [p.reason for p in picks if p.strategy == "threads"] == ["1 of BLAS"]
+    assert sum(p.strategy == "random" for p in picks) == 9  # what a strategy leaves open is drawn
 
 
 @pytest.mark.usefixtures("installed")
