@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from worlds import Array, World
 
+from loop.features import FeatureTable
 from loop.probe import Probe, fit_probe, fit_projection
-from loop.strategies import select_batch
+from loop.strategies import Seen, select_batch
 
 LOOKS = (50, 100, 150, 200, 250, 300, 350, 400, 500, 600, 700, 800)
 """Labels at which the learning curve is refitted."""
@@ -99,6 +100,7 @@ def replay(
     active = list(np.flatnonzero(np.isin(world.patients, left[streamed:])))
     projection = fit_projection(world.features[pool], 256)
     key = {row: f"{row:08d}" for row in pool}
+    table = FeatureTable(list(key.values()), world.features)
     fixed = rng.choice(pool, min(200, len(pool)), replace=False)
 
     labelled: list[int] = []
@@ -130,6 +132,15 @@ def replay(
             [str(world.patients[i]) for i in active] if share < 1 else [],
             world.findings,
             np.random.default_rng([seed, 8, n]),
+            seen=Seen(
+                table,
+                projection,
+                [key[i] for i in labelled],
+                world.y[labelled],
+                world.patients[labelled],
+                np.ones(len(world.findings), bool),
+                probe,
+            ),
         )
         if not picks:
             break

@@ -8,17 +8,28 @@ from typing import Any
 
 import numpy as np
 
+from forecasting.stopping import Verdict
+from loop.assess import Assessment
 from loop.book import Book
-from loop.features import Features
+from loop.features import Features, FeatureStore
+from loop.nearest import keep_nearest
 from loop.probe import Probe
 from loop.project import Loop
 from loop.settings import Settings
-from loop.strategies import COLD, Pick, select_batch
+from loop.strategies import COLD, Pick, Seen, select_batch
+
+_OPEN = {  # verdicts of findings that need more labels, by what counts as reached
+    "likely": (Verdict.CANNOT_TELL, Verdict.KEEP_LABELLING),
+    "certified": (Verdict.CANNOT_TELL, Verdict.KEEP_LABELLING, Verdict.LIKELY_REACHED),
+}
 
 
-def choose_batch(loop: Loop, book: Book, probe: Probe, number: int) -> list[Pick]:
+def choose_batch(loop: Loop, book: Book, assessment: Assessment, number: int) -> list[Pick]:
     """Choose the next batch: the random stream's share in its order, the rest by the strategy."""
-    settings = loop.settings
+    settings, probe = loop.settings, assessment.probe
+    is_open = np.array(
+        [assessment.decisions[name].verdict in _OPEN[settings.stop.evidence] for name in book.findings]
+    )
     patient_of = {item.item: item.patient for item in loop.state.items()}
     return select_batch(
         settings.batch.strategy,
@@ -30,6 +41,7 @@ def choose_batch(loop: Loop, book: Book, probe: Probe, number: int) -> list[Pick
         [patient_of[item] for item in book.active_pool],
         book.findings,
         _rng(loop, number),
+        seen=_see(loop, book, is_open, probe),
     )
 
 
@@ -37,18 +49,40 @@ def choose_first(loop: Loop, book: Book) -> list[Pick]:
     """The first batch, from the random stream and by zero-shot scores, if there are; where all of the stream is labelled
     already, from the active part."""
     patient_of = {item.item: item.patient for item in loop.state.items()}
-    active = book.active_pool if loop.zero_shot or not book.random_next else ()
+    strategy = cold_start(loop)
+    active = book.active_pool if strategy != "random" or not book.random_next else ()
     return select_batch(
-        COLD if loop.zero_shot else "random",
+        strategy,
         _size(loop.settings, book),
-        loop.settings.batch.random_share if loop.zero_shot else 1.0,
+        loop.settings.batch.random_share if strategy != "random" else 1.0,
         book.random_next,
         active,
         score_first(loop, active, book.findings),
         [patient_of[item] for item in active],
         book.findings,
         _rng(loop, 1),
+        seen=_see(loop, book, np.ones(len(book.findings), bool), None),
     )
+
+
+def cold_start(loop: Loop) -> str:
+    """How the first batch's active part is chosen."""
+    return (
+        COLD if loop.zero_shot else "typiclust" if loop.settings.batch.cold_start == "typiclust" else "random"
+    )
+
+
+def _see(loop: Loop, book: Book, is_open: np.ndarray[Any, np.dtype[np.bool_]], probe: Probe | None) -> Seen:
+    """What strategies may look at."""
+
+    def held() -> list[str]:
+        return [item.item for item in loop.state.items() if item.stream == "active"]
+
+    kept = None
+    if isinstance(loop.features, FeatureStore):
+        name = loop.settings.project.name
+        kept = keep_nearest(loop.features, name, held, loop.projection, book.items)
+    return Seen(loop.features, loop.projection, book.items, book.y, book.patients, is_open, probe, kept)
 
 
 def score_first(

@@ -41,7 +41,7 @@ max_labels_option = partial(
     "--strategy",
     default="uncertainty",
     show_default=True,
-    help="How the active half is chosen: random, uncertainty, margin, entropy.",
+    help="How the active half is chosen: a name that [batch] strategy takes.",
 )
 @click.option(
     "--random-share",

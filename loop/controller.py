@@ -11,7 +11,7 @@ import numpy as np
 
 from annotate.records import Receipt
 from loop.assess import assess
-from loop.batch import choose_batch, choose_first, doubt_batch, score_first, version_of
+from loop.batch import choose_batch, choose_first, cold_start, doubt_batch, score_first, version_of
 from loop.book import Book
 from loop.declared import doubt_declaration
 from loop.errors import BadInput
@@ -22,7 +22,7 @@ from loop.readings import draw_double_reads, note_double_reads, order_queue, ser
 from loop.report import BatchReport, StepReport
 from loop.rollback import complete_rollback, tell_completed
 from loop.state import Round
-from loop.strategies import COLD, Pick
+from loop.strategies import Pick
 from loop.sync import sync
 from loop.telling import tell_revised, tell_unreadable
 from loop.turns import report_begin, report_decision, report_waiting
@@ -114,7 +114,7 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
         return said or report
 
     log.info("choosing round %d out of %d images", last + 1, book.n_pool_left)
-    picks = choose_batch(loop, book, assessment.probe, last + 1)
+    picks = choose_batch(loop, book, assessment, last + 1)
     scores = assessment.probe.predict(loop.features.read([p.item for p in picks]))  # (n_picks, K)
     report = replace(report, warnings=(*report.warnings, *doubt_batch(loop, book, picks)))
     round_, report = _commit(loop, last + 1, book, picks, scores, assessment.bets, assessment.probe, report)
@@ -158,7 +158,7 @@ def _commit(
         version=version_of(loop.settings.project.name, number, picks),
         at=loop.clock(),
         seed=(loop.settings.project.seed, number),
-        strategy=loop.settings.batch.strategy if probe is not None else COLD if loop.zero_shot else "random",
+        strategy=loop.settings.batch.strategy if probe is not None else cold_start(loop),
         n_labels=len(book.items),
         findings=book.findings,
         picks=tuple(picks),

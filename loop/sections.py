@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-Strategy = Literal["random", "uncertainty", "margin", "entropy"]
-STRATEGIES: tuple[str, ...] = get_args(Strategy)
+from loop.strategynames import refuse_unknown
 
 Auc = Annotated[float, Field(gt=0.5, lt=1)]
 Finding = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
@@ -166,14 +165,24 @@ class BatchSettings(Section):
     random_share: float = Field(
         0.5, gt=0, le=1, description="share of each batch from the random stream; it feeds the certificate"
     )
-    strategy: Strategy = Field("uncertainty", description="how the active part of a batch is chosen")
+    strategy: Annotated[str, StringConstraints(max_length=40)] = Field(
+        "uncertainty",
+        description="how the active part of a batch is chosen: random, uncertainty, margin, entropy, ranked, k_center, badge, typiclust, committee, hybrid, or one that a package adds",
+    )
     finished_share: float = Field(
         0.9, gt=0, le=1, description="a batch counts as finished when this share of it is answered"
     )
-    cold_start: Literal["random", "zero_shot"] = Field(
+    cold_start: Literal["random", "zero_shot", "typiclust"] = Field(
         "random",
-        description="the first batch: all random, or half of it what a model with a text tower finds by the [prompts], without a label",
+        description="the first batch: all random; or half of it what a model with a text tower finds by the [prompts], without a label; or half of it what is typical of the archive",
     )
+
+    @field_validator("strategy")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        if wrong := refuse_unknown(name):
+            raise ValueError(wrong)
+        return name
 
 
 class LabelSettings(Section):

@@ -17,7 +17,6 @@ from loop.errors import BadInput
 from loop.paths import expand_home
 from loop.sections import (
     SECTIONS,
-    STRATEGIES,
     BatchSettings,
     EncoderSettings,
     ForecastSettings,
@@ -30,6 +29,7 @@ from loop.sections import (
     Section,
     StopSettings,
 )
+from loop.strategynames import STRATEGIES
 from loop.wrong_settings import as_toml, explain, nearest, refuse_strange_keys
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Settings(Section):
             "forecast.method": self.forecast.method,
             **({"labels.consensus": self.labels.consensus} if self.labels.consensus != "majority" else {}),
             **({"labels.existing": "random"} if self.labels.existing == "random" else {}),
-            **({"batch.cold_start": "zero_shot"} if self.batch.cold_start == "zero_shot" else {}),
+            **({"batch.cold_start": self.batch.cold_start} if self.batch.cold_start != "random" else {}),
             **({"forecast.prior": self._prior_text()} if self.forecast.prior else {}),
         }
 

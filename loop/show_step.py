@@ -80,7 +80,16 @@ def show_waiting(report: StepReport) -> None:
 
 def batch_text(batch: BatchReport) -> str:
     """`25 from the random stream, 25 by uncertainty`; a part that is empty is not told."""
-    how = {"random": "drawn at random from the active part", "zero_shot": "by what the texts find"}
+    how = {
+        "random": "drawn at random from the active part",
+        "zero_shot": "by what the texts find",
+        "ranked": "by modAL's ranked batch",
+        "k_center": "by k-center",
+        "badge": "by BADGE",
+        "typiclust": "by what is typical",
+        "committee": "by a committee of probes",
+        "hybrid": "by the hybrid of doubt, open findings and distance",
+    }
     parts = (
         (batch.random, "from the random stream"),
         (batch.active, how.get(batch.strategy, f"by {batch.strategy}")),

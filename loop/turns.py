@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from loop.assess import Assessment
+from loop.batch import cold_start
 from loop.book import Book
 from loop.project import Loop
 from loop.report import StepReport
@@ -41,7 +42,9 @@ def report_begin(loop: Loop, book: Book) -> StepReport:
             f"{len(book.items)} images were labelled before the loop began; they train, and are not asked again."
             if book.items
             else "No labels yet: the first batch is all random."
-            if loop.zero_shot is None
+            if cold_start(loop) == "random"
+            else "No labels yet: the active part of the first batch is what is typical of the archive."
+            if cold_start(loop) == "typiclust"
             else "No labels yet: the active part of the first batch is what the texts of [prompts] find."
         ),
         remedy="Label the batch in Label Studio, then run `loop step`.",
