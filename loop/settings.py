@@ -20,6 +20,7 @@ from loop.paths import expand_home
 from loop.sections import (
     STRATEGIES,
     BatchSettings,
+    CostSettings,
     EncoderSettings,
     ForecastSettings,
     ImageSettings,
@@ -48,6 +49,7 @@ SECTIONS: dict[str, type[Section]] = {
     "probe": ProbeSettings,
     "forecast": ForecastSettings,
     "stop": StopSettings,
+    "costs": CostSettings,
 }
 
 EXPECTED = {  # what a value of a wrong type should have been, in the words of TOML
@@ -78,6 +80,7 @@ class Settings(Section):
     probe: ProbeSettings = ProbeSettings()
     forecast: ForecastSettings = ForecastSettings()
     stop: StopSettings = StopSettings()
+    costs: CostSettings = CostSettings()
     base: Path = Field(Path(), exclude=True)
 
     @model_validator(mode="after")
@@ -121,6 +124,11 @@ class Settings(Section):
         """The state's file, or its database's URL."""
         state = self.project.state
         return state if "://" in state else str(self._path(state) if state else self.folder / "state.db")
+
+    @property
+    def page_path(self) -> Path:
+        """Where the lead's page is written after each step."""
+        return self.folder / "report.html"
 
     @property
     def features_folder(self) -> Path:
