@@ -141,21 +141,36 @@ def _safe(value: Any) -> Any:
 
 
 def _images(needed: Needed) -> str:
-    """`90 to 520`, `none`."""
+    """`90 to 520`, `at least 90`, `not bounded yet`, `none`."""
     if needed.high == 0:
         return "none"
     low = math.inf if needed.low is None else needed.low
-    return range_text(low, math.inf if needed.high is None else needed.high)
+    text = range_text(low, math.inf if needed.high is None else needed.high)
+    return text.removesuffix(", no upper limit visible")
+
+
+def _span(low: float | None, high: float | None, say: Callable[[float], str]) -> str:
+    """`2.5 to 14`, `at least 2.5`; empty where nothing bounds it, or it is not known."""
+    if low is None or (high is None and low <= 0):
+        return ""
+    if high is None:
+        return f"at least {say(low)}"
+    low_text, high_text = say(low), say(high)
+    return low_text if low_text == high_text else f"{low_text} to {high_text}"
 
 
 def _day(at: date | None) -> str:
     return "no end in sight" if at is None else f"{at.day} {at:%b %Y}"
 
 
-def _hours(hours: float | None) -> str:
-    if hours is None:
-        return "no limit"
+def _hours(hours: float) -> str:
     return f"{hours:.1f}" if 0 < hours < 2 else count_text(hours)
+
+
+def _target(auc: float) -> str:
+    """`.85`, `.875`."""
+    text = auc_text(auc)
+    return text.removesuffix("0")
 
 
 def _in_words(info: CurveInfo) -> str:
@@ -166,7 +181,7 @@ def _in_words(info: CurveInfo) -> str:
         f"{auc_text(info.low[now], 2)} to {auc_text(info.high[now], 2)})."
     )
     if info.target is not None and info.needed is not None:
-        told += f" Target {auc_text(info.target, 2)} at {range_text(info.needed.low, info.needed.high)} labels in all."
+        told += f" Labels in all at the target {_target(info.target)}: {range_text(info.needed.low, info.needed.high)}."
     return told
 
 
@@ -174,12 +189,14 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "auc": lambda value: auc_text(value, 2),
     "signed": signed_text,
     "percent": lambda share: f"{100 * share:.0f} %",
-    "count": lambda value: "no limit" if value is None else count_text(value),
+    "mean": auc_text,
+    "target": _target,
+    "hours": lambda needed: _span(needed.hours_low, needed.hours_high, _hours),
+    "money": lambda needed: _span(needed.money_low, needed.money_high, count_text),
     "exact": lambda value: f"{value:,}",
     "images": _images,
     "day": _day,
     "moment": lambda at: f"{at.day} {at:%b %Y, %H:%M} UTC",
-    "hours": _hours,
     "seconds": lambda value: "not known" if value is None else f"{value:.0f}",
     "verdict": lambda verdict: WORDS.get(verdict, verdict.capitalize()),
     "sign": lambda verdict: SIGNS.get(verdict, ""),
