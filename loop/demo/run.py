@@ -28,6 +28,8 @@ from loop.encoders.encode import encode_items
 from loop.errors import BadInput
 from loop.features import FeatureStore
 from loop.items import find_images, hash_images
+from loop.page.figures import page_of
+from loop.page.write import write_page
 from loop.report import StepReport
 from loop.settings import Settings, load_settings
 from loop.show import Progress, console, show_step
@@ -118,6 +120,7 @@ def run_demo(
             hidden = _encode_hidden(settings, stage, progress)
         with opened(settings, server.api_key) as loop:
             told = _label_until_stop(loop, server, stage, hidden, begun.project_id, seed, quiet)
+            write_page(page_of(settings, loop.state, loop.clock()), out / "report.html")
             book = read_book(loop)
             last = assess(
                 book,

@@ -18,7 +18,7 @@ from loop.finished import read_curve
 from loop.page.pace import Needed, Pace, cost, read_pace
 from loop.page.people import Disputed, Person, read_disputed, read_people
 from loop.page.verdict import Headline, say_headline
-from loop.page.what_if import WhatIf, ask_what_if, images_for_proof
+from loop.page.what_if import Images, WhatIf, ask_what_if, images_for_proof
 from loop.readings import labels_by_item
 from loop.report import FindingReport, IntervalReport, ScoreReport, StepReport, as_json
 from loop.settings import Settings
@@ -240,7 +240,7 @@ def _row(
     name: str,
     told: FindingReport,
     decided: WhatIf,
-    proofs: Mapping[str, tuple[float, float]],
+    proofs: Mapping[str, Images],
     book: Book,
     settings: Settings,
     pace: Pace,
@@ -268,7 +268,7 @@ def _row(
             share=min(1.0, evidence.log_e / evidence.needed),
             tested=evidence.tested,
             positives=evidence.positives,
-            price=cost(*proofs[name], pace, settings.costs) if name in proofs else None,
+            price=cost(*proofs[name][:2], pace, settings.costs) if name in proofs else None,
         ),
         counts=isinstance(rule, str) or name in rule,
     )

@@ -77,6 +77,7 @@ class Needed:
         money_high: Upper end.
         date_low: The earliest day at the present pace.
         date_high: The latest.
+        even: Images within which the chance is one half; None where there is none, or it is not told.
     """
 
     low: float | None
@@ -87,6 +88,7 @@ class Needed:
     money_high: float | None = None
     date_low: date | None = None
     date_high: date | None = None
+    even: float | None = None
 
 
 def read_pace(
@@ -119,7 +121,12 @@ def read_pace(
 
 
 def cost(
-    low: float | None, high: float | None, pace: Pace, rates: CostSettings, hands: float = 1.0
+    low: float | None,
+    high: float | None,
+    pace: Pace,
+    rates: CostSettings,
+    hands: float = 1.0,
+    even: float = math.inf,
 ) -> Needed:
     """Say what labels to come take.
 
@@ -129,12 +136,13 @@ def cost(
         pace: As it was so far.
         rates: Of hours and labels.
         hands: How many times as many people label as so far; the hours of all of them together are the same.
+        even: Images within which the chance is one half; infinite = none.
     """
-    low, high = (None if n is None or math.isinf(n) else math.ceil(n) for n in (low, high))
+    low, high, even_ = (None if n is None or math.isinf(n) else math.ceil(n) for n in (low, high, even))
     hours = [_hours(low, pace.seconds_low), _hours(high, pace.seconds_high)]
     money = [_money(n, h, rates) for n, h in zip((low, high), hours, strict=True)]
     dates = _dates(low, high, pace, hands) if pace.enough else (None, None)
-    return Needed(low, high, hours[0], hours[1], money[0], money[1], *dates)
+    return Needed(low, high, hours[0], hours[1], money[0], money[1], *dates, even_)
 
 
 def _hours(labels: float | None, seconds: float | None) -> float | None:

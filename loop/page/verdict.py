@@ -72,7 +72,7 @@ def say_headline(last: StepReport | None, needed: Needed | None, settings: Setti
         if len(lost) == len(still_open):
             return _out_of_reach(last, under, lost)
         return _ended(last, still_open, settings)
-    return _go_on(last, under, still_open, lost, needed)
+    return _go_on(last, under, still_open, lost, needed, settings.forecast.from_labels)
 
 
 def needed_text(needed: Needed) -> str:
@@ -92,22 +92,23 @@ def _reached(last: StepReport, under: dict[str, FindingReport], settings: Settin
     certified = [name for name, told in under.items() if told.verdict == "CERTIFIED"]
     if len(certified) == len(under):
         tested = sorted({told.evidence.tested for told in under.values() if told.evidence})
-        floor = f"an AUC above {auc_text(tested[0], 2)}" if len(tested) == 1 else "its target less the tolerance"
-        which = listed(certified) if len(certified) < 4 else f"All {len(certified)} findings"
-        verb = "has" if len(certified) == 1 else "each have"
+        floor = f"an AUC above {auc_text(tested[0], 2)}" if len(tested) == 1 else "an AUC above its target"
+        which = listed(certified) if len(certified) < 4 else f"each of the {len(certified)} findings"
         return Headline(
             "certified",
             "Stop labelling: it is certified",
-            f"{which} {verb} {floor}, proven on randomly drawn images that the model had not seen.",
+            f"The project has a model with {floor} (the target less the tolerance) for {which}, proven on randomly drawn "
+            "images that were scored before anybody labelled them.",
             last.remedy,
             f"The chance that any such certificate is wrong is at most {100 * settings.stop.alpha:g} in 100, however often "
             "one has looked.",
         )
     which = listed(list(under)) if len(under) < 4 else f"all {len(under)} findings"
+    also = f"; {listed(certified)} {'is' if len(certified) == 1 else 'are'} certified" if certified else ""
     return Headline(
         "reached",
         "You can stop labelling",
-        f"The model has very likely reached the target for {which}."
+        f"The model has very likely reached the target for {which}{also}."
         if settings.stop.rule != "mean"
         else f"The model has very likely reached the mean target over {which}.",
         last.remedy,
@@ -124,9 +125,15 @@ def _out_of_reach(last: StepReport, under: dict[str, FindingReport], lost: list[
         "out-of-reach",
         "Stop: more labels will not help",
         f"With this image encoder {listed(lost)} will not get to {goal}, however many more images are labelled.{also}",
-        f"{last.remedy} " + " ".join(dict.fromkeys(under[name].remedy for name in lost[:1])),
+        f"{last.remedy} Labels without end would bring {_plateaus(under, lost)}.",
         "This is a forecast, not a proof. Replayed on finished data sets, such forecasts were rarely wrong.",
     )
+
+
+def _plateaus(under: dict[str, FindingReport], lost: list[str]) -> str:
+    """`Effusion to .71 to .88, Mass to .65 to .80`, three at most."""
+    told = [(name, one.plateau) for name in lost[:3] if (one := under[name].forecast)]
+    return ", ".join(f"{name} between {auc_text(p.low, 2)} and {auc_text(p.high, 2)}" for name, p in told)
 
 
 def _ended(last: StepReport, still_open: dict[str, FindingReport], settings: Settings) -> Headline:
@@ -153,6 +160,7 @@ def _go_on(
     still_open: dict[str, FindingReport],
     lost: list[str],
     needed: Needed | None,
+    from_labels: int,
 ) -> Headline:
     if all(told.forecast is None for told in still_open.values()):
         rare = min(still_open, key=lambda name: min(under[name].positives, under[name].negatives))
@@ -162,7 +170,7 @@ def _go_on(
         few = (
             f": {rare} has {shown} {kind} it so far, and 5 are the least"
             if fewest < 5
-            else " for a forecast"
+            else f": forecasts begin at {from_labels}"
         )
         return Headline(
             "early",
@@ -177,6 +185,14 @@ def _go_on(
     )
     names = listed(list(still_open)) if len(still_open) < 4 else counted(len(still_open), "finding")
     verb = "take" if len(still_open) > 1 else "takes"
+    if needed is not None and needed.high == 0:
+        return Headline(
+            "go-on",
+            "Keep labelling a little",
+            f"The target is probably reached for {names}, but that is not sure enough yet to stop.",
+            last.remedy,
+            f"Chance that it is reached now: {_chances(still_open, now=True)}; 97 in 100 are asked.",
+        )
     bounded = needed is not None and needed.high is not None
     what = (
         f"{names} {verb} {needed_text(needed)}"
@@ -196,7 +212,11 @@ def _go_on(
     )
 
 
-def _chances(still_open: dict[str, FindingReport]) -> str:
+def _chances(still_open: dict[str, FindingReport], now: bool = False) -> str:
     """`Effusion 58 in 100, Mass 77 in 100`, the least likely first, three at most."""
-    told = [(one.forecast.p_reachable, name) for name, one in still_open.items() if one.forecast]
+    told = [
+        (ahead.p_reached if now else ahead.p_reachable, name)
+        for name, one in still_open.items()
+        if (ahead := one.forecast)
+    ]
     return ", ".join(f"{name} {100 * p:.0f} in 100" for p, name in sorted(told)[:3])

@@ -18,6 +18,9 @@ from loop.settings import Settings
 STEP = 0.02  # of AUC: one step of the target, and of the tolerance
 RANGE = 0.8  # level of every range of labels
 
+Images = tuple[float, float, float]
+"""Lower end, upper end, and where the chance is one half (infinite where that is not told)."""
+
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
@@ -65,32 +68,32 @@ def ask_what_if(
     return tuple(_answer(name, book, forecasts, each, pace, hands) for name, each, hands in asked)
 
 
-def images_for_target(forecast: Forecast, target: float, known_share: float) -> tuple[float, float]:
+def images_for_target(forecast: Forecast, target: float, known_share: float) -> Images:
     """Images still to be labelled until the curve reaches a target; infinite where no limit is visible."""
     if forecast.prob_reached(target) >= Rules(target).p_stop:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     total = forecast.labels_needed(target, RANGE)
-    low, high = (max(n - forecast.n, 0.0) / known_share for n in (total.low, total.high))
-    return low, high
+    low, even, high = (max(n - forecast.n, 0.0) / known_share for n in (total.low, total.median, total.high))
+    return low, high, even
 
 
 def images_for_proof(
     book: Book, forecasts: Mapping[str, Forecast], settings: Settings
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, Images]:
     """Images still to be labelled until each finding is likely as not certified, if its AUC lies at either end of now's.
 
     Part of every batch is random and feeds the certificate, so the images are its random ones over that share.
     """
-    told = {}
+    told: dict[str, Images] = {}
     for name, evidence in weigh_all(book, settings).items():
         if evidence.certified:
-            told[name] = (0.0, 0.0)
+            told[name] = (0.0, 0.0, 0.0)
         elif name in forecasts:
             now = forecasts[name].auc(forecasts[name].n, RANGE)
             share = settings.batch.random_share * known_share(book, name)
             p = prevalence_of(book, book.findings.index(name))
-            low, high = (price(evidence, auc, p).labels / share for auc in (now.high, now.low))
-            told[name] = (low, high)
+            low, high = sorted(price(evidence, auc, p).labels / share for auc in (now.high, now.low))
+            told[name] = (low, high, math.inf)
     return told
 
 
@@ -112,7 +115,7 @@ def _answer(
         }
         for each, evidence in weigh_all(book, settings).items():
             if evidence.certified:
-                ranges[each] = (0.0, 0.0)
+                ranges[each] = (0.0, 0.0, 0.0)
     rule = book.findings if isinstance(settings.stop.rule, str) else tuple(settings.stop.rule)
     counting = {each: ranges[each] for each in rule if each in ranges}
     slowest = max(counting, key=lambda each: (counting[each][1], counting[each][0]), default="")
@@ -124,10 +127,15 @@ def _answer(
         needed=cost(low, high, pace, settings.costs, hands) if complete else None,
         slowest=slowest if complete else "",
         findings={
-            each: cost(*ranges[each], pace, settings.costs, hands) if each in ranges else None
+            each: _cost(ranges[each], settings, pace, hands) if each in ranges else None
             for each in book.findings
         },
     )
+
+
+def _cost(images: Images, settings: Settings, pace: Pace, hands: float) -> Needed:
+    low, high, even = images
+    return cost(low, high, pace, settings.costs, hands, even)
 
 
 def _with(settings: Settings, **changed: object) -> Settings:

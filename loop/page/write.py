@@ -189,6 +189,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "auc": lambda value: auc_text(value, 2),
     "signed": signed_text,
     "percent": lambda share: f"{100 * share:.0f} %",
+    "count": count_text,
+    "chance": lambda p: f"{min(99, max(1, round(100 * p)))} in 100",
     "mean": auc_text,
     "target": _target,
     "hours": lambda needed: _span(needed.hours_low, needed.hours_high, _hours),
