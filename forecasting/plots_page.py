@@ -43,7 +43,7 @@ def curve_svg(info: CurveInfo, key: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\s(xmlns(:xlink)?="[^"]*"|version="[^"]*"|(width|height)="[\d.]+pt")', "", svg)
-    svg = re.sub(r'\sid="(\w+_\d+)"', "", svg)  # names that nothing refers to, the same in each picture
+    svg = re.sub(r'\sid="([\w.]+_\d+)"', "", svg)  # names that nothing refers to, the same in each picture
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     svg = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)
     for drawn, variable in COLOURS.items():

@@ -210,7 +210,9 @@ def watch(ctx: click.Context, settings: Settings, quiet: bool, every: float, as_
             if told.action != "waiting":
                 write_after_step(settings, loop.state, loop.clock())
             if as_json:
-                click.echo(json.dumps(told.to_json(), ensure_ascii=False, allow_nan=False))  # one line a report
+                click.echo(
+                    json.dumps(told.to_json(), ensure_ascii=False, allow_nan=False)
+                )  # one line a report
             elif not quiet:
                 (show_waiting if told.action == "waiting" else show_step)(told)
 

@@ -93,9 +93,7 @@ max_labels_option = partial(
 )
 @spoken
 @as_json_option
-def simulate(
-    as_json: bool, quiet: bool, seed: int, seeds: int, report: Path | None, **options: Any
-) -> None:
+def simulate(as_json: bool, quiet: bool, seed: int, seeds: int, report: Path | None, **options: Any) -> None:
     """Replay a labelled data set as if it were being annotated, without Label Studio or images.
 
     \b

@@ -56,7 +56,9 @@ class WardDays:
             self.now += timedelta(seconds=min(seconds, 300))
             said = {f: 1 - y if k and self._rng.random() < 0.12 else y for f, y in truth.items()}
             told.append(
-                Label(2 * task_id + k, task_id, who, self.now, self.now, seconds, False, False, said, None, "{}")
+                Label(
+                    2 * task_id + k, task_id, who, self.now, self.now, seconds, False, False, said, None, "{}"
+                )
             )
         self._labels[task_id] = tuple(told)
 

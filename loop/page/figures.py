@@ -184,7 +184,7 @@ def page_of(settings: Settings, state: State, at: datetime) -> Page:
         tolerance=stop.tolerance,
         budget=stop.budget,
         level=settings.forecast.level,
-        headline=say_headline(last, what_if[0].needed, settings),
+        headline=say_headline(last, what_if[0].needed, what_if[0].slowest, settings),
         findings=tuple(
             _row(name, told, what_if[0], proofs, book, settings, pace)
             for name, told in (last.findings if last else {}).items()
@@ -219,10 +219,13 @@ def refit(last: StepReport | None, settings: Settings) -> dict[str, Forecast]:
         return {}
     told = last.findings
     curves = {
-        name: curve for name, one in told.items() if one.forecast and (curve := read_curve(name, one)) is not None
+        name: curve
+        for name, one in told.items()
+        if one.forecast and (curve := read_curve(name, one)) is not None
     }
     return {
-        name: widen(forecast, _widened(told[name])) for name, forecast in fit_forecasts(curves, settings).items()
+        name: widen(forecast, _widened(told[name]))
+        for name, forecast in fit_forecasts(curves, settings).items()
     }
 
 

@@ -175,7 +175,7 @@ def _dates(
         drawn[:, ahead] = rng.choice(past[weekday == day], (FUTURES, len(ahead)))
     done = np.cumsum(hands * drawn, axis=1)  # (F, H)
 
-    def day(labels: float | None, quantile: float) -> date | None:
+    def ends(labels: float | None, quantile: float) -> date | None:
         if labels is None:
             return None
         reached = done >= labels
@@ -183,4 +183,4 @@ def _dates(
         found = int(np.quantile(first, quantile, method="higher"))
         return None if found >= HORIZON_DAYS else pace.today + timedelta(found)
 
-    return day(low, 0.1), day(high, 0.9)
+    return ends(low, 0.1), ends(high, 0.9)

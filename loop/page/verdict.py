@@ -44,12 +44,15 @@ FORECAST = (
 )
 
 
-def say_headline(last: StepReport | None, needed: Needed | None, settings: Settings) -> Headline:
+def say_headline(
+    last: StepReport | None, needed: Needed | None, slowest: str, settings: Settings
+) -> Headline:
     """Say the project's verdict.
 
     Args:
         last: The last decision; None before the first.
         needed: What it takes until the last finding that counts is there; None where nobody can say.
+        slowest: The finding that takes longest.
         settings: For the rule, the kind of evidence, the tolerance and the error rate.
     """
     if last is None or not last.findings:
@@ -72,7 +75,7 @@ def say_headline(last: StepReport | None, needed: Needed | None, settings: Setti
         if len(lost) == len(still_open):
             return _out_of_reach(last, under, lost)
         return _ended(last, still_open, settings)
-    return _go_on(last, under, still_open, lost, needed, settings.forecast.from_labels)
+    return _go_on(last, under, still_open, lost, needed, slowest, settings.forecast.from_labels)
 
 
 def needed_text(needed: Needed) -> str:
@@ -118,7 +121,11 @@ def _reached(last: StepReport, under: dict[str, FindingReport], settings: Settin
 
 def _out_of_reach(last: StepReport, under: dict[str, FindingReport], lost: list[str]) -> Headline:
     rest = len(under) - len(lost)
-    also = f" The other {counted(rest, 'finding')} that count{'s' if rest == 1 else ''} reached the target." if rest else ""
+    also = (
+        f" The other {counted(rest, 'finding')} that count{'s' if rest == 1 else ''} reached the target."
+        if rest
+        else ""
+    )
     targets = sorted({under[name].target for name in lost})
     goal = f"an AUC of {auc_text(targets[0], 2)}" if len(targets) == 1 else "their targets"
     return Headline(
@@ -133,7 +140,9 @@ def _out_of_reach(last: StepReport, under: dict[str, FindingReport], lost: list[
 def _plateaus(under: dict[str, FindingReport], lost: list[str]) -> str:
     """`Effusion to .71 to .88, Mass to .65 to .80`, three at most."""
     told = [(name, one.plateau) for name in lost[:3] if (one := under[name].forecast)]
-    return ", ".join(f"{name} between {auc_text(p.low, 2)} and {auc_text(p.high, 2)}" for name, p in told)
+    return ", ".join(
+        f"{name} to an AUC between {auc_text(p.low, 2)} and {auc_text(p.high, 2)}" for name, p in told
+    )
 
 
 def _ended(last: StepReport, still_open: dict[str, FindingReport], settings: Settings) -> Headline:
@@ -160,6 +169,7 @@ def _go_on(
     still_open: dict[str, FindingReport],
     lost: list[str],
     needed: Needed | None,
+    slowest: str,
     from_labels: int,
 ) -> Headline:
     if all(told.forecast is None for told in still_open.values()):
@@ -181,7 +191,9 @@ def _go_on(
         )
     done = len(under) - len(still_open)
     so_far = (
-        f"{done} of {len(under)} findings have reached the target; " if done else "The target is not reached yet; "
+        f"{done} of {len(under)} findings have reached the target; "
+        if done
+        else "The target is not reached yet; "
     )
     names = listed(list(still_open)) if len(still_open) < 4 else counted(len(still_open), "finding")
     verb = "take" if len(still_open) > 1 else "takes"
@@ -199,6 +211,10 @@ def _go_on(
         if needed is not None and needed.low is not None and (bounded or needed.low >= 1)
         else f"how many more images {names} {verb} cannot be told yet"
     )
+    if needed is not None and not bounded and needed.even:
+        what += (
+            f"; chances are even that about {count_text(needed.even)} are enough for {slowest}, the slowest"
+        )
     if lost:
         what += f", but {listed(lost)} will not get there with this image encoder"
     return Headline(

@@ -28,7 +28,7 @@ class WhatIf:
 
     Attributes:
         name: The decision, in a few words.
-        needed: Images until the last of the findings that count is there; None where one of them has no forecast.
+        needed: Images until the last of the findings that count is there, ``even`` those of the slowest; None where one of them has no forecast.
         slowest: The finding that takes longest.
         findings: The same for each finding on its own; None without a forecast.
     """
@@ -61,7 +61,7 @@ def ask_what_if(
     )
     for step, word in ((STEP, "wider"), (-STEP, "narrower")):
         tolerance = round(stop.tolerance + step, 6)
-        if tolerance >= 0 and all(0.5 <= target - tolerance for target in targets):
+        if tolerance >= 0 and all(target - tolerance >= 0.5 for target in targets):
             name = f"A proof with a {word} tolerance: {auc_text(tolerance, 2)}"
             asked.append((name, _with(settings, evidence="certified", tolerance=tolerance), 1.0))
     asked.append(("Twice as many people label", settings, 2.0))
@@ -77,9 +77,7 @@ def images_for_target(forecast: Forecast, target: float, known_share: float) -> 
     return low, high, even
 
 
-def images_for_proof(
-    book: Book, forecasts: Mapping[str, Forecast], settings: Settings
-) -> dict[str, Images]:
+def images_for_proof(book: Book, forecasts: Mapping[str, Forecast], settings: Settings) -> dict[str, Images]:
     """Images still to be labelled until each finding is likely as not certified, if its AUC lies at either end of now's.
 
     Part of every batch is random and feeds the certificate, so the images are its random ones over that share.
@@ -124,7 +122,7 @@ def _answer(
     high = max((told[1] for told in counting.values()), default=math.inf)
     return WhatIf(
         name=name,
-        needed=cost(low, high, pace, settings.costs, hands) if complete else None,
+        needed=_cost((low, high, counting[slowest][2]), settings, pace, hands) if complete else None,
         slowest=slowest if complete else "",
         findings={
             each: _cost(ranges[each], settings, pace, hands) if each in ranges else None

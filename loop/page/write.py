@@ -25,7 +25,13 @@ from loop.page.verdict import WORDS
 from loop.settings import Settings
 from loop.state import State
 
-SIGNS = {"CERTIFIED": "✔", "LIKELY REACHED": "✓", "KEEP LABELLING": "→", "OUT OF REACH": "✕", "CANNOT TELL": "?"}
+SIGNS = {
+    "CERTIFIED": "✔",
+    "LIKELY REACHED": "✓",
+    "KEEP LABELLING": "→",
+    "OUT OF REACH": "✕",
+    "CANNOT TELL": "?",
+}
 CLASSES = {"CERTIFIED": "certified-state", "LIKELY REACHED": "reached-state", "OUT OF REACH": "out-state"}
 AXIS = 0.5  # the strips begin where guessing is
 
@@ -75,7 +81,8 @@ def write_after_step(settings: Settings, state: State, at: datetime) -> None:
     except OSError as error:
         log.warning(
             "The page %s could not be written: %s. The turn is complete; write it with `loop report`.",
-            settings.page_path, error,
+            settings.page_path,
+            error,
         )
 
 
