@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from loop_world import FINDINGS, World
+from ward_days import WardDays
 
 from annotate.records import Label
 from forecasting.plots import curve_info
@@ -26,8 +28,6 @@ from loop.page.write import as_html, write_after_step, write_csv, write_page
 from loop.report import StepReport
 from loop.sections import CostSettings
 from loop.settings import Settings, make_settings
-from loop_world import FINDINGS, World
-from ward_days import WardDays
 
 HOSTILE = '<script>alert("x")</script>&\'"><img src=http://evil.example/x>\u202e$x^2$'
 
