@@ -106,29 +106,13 @@ def assess(
     positives = np.nansum(book.y == 1, axis=0)  # (K,)
     negatives = np.nansum(book.y == 0, axis=0)  # (K,)
     probe, curves = fit_curves(book, features.read(book.items), projection, settings, round_number)
-    forecasts: dict[str, Forecast] = {}
-    if curves:
-        estimated = list(curves.values())
-        fitted: Sequence[Forecast] = (
-            fit_bayes(estimated, settings.read_prior())
-            if settings.forecast.method == "bayes"
-            else _fit_nls(estimated)
-        )
-        forecasts = {forecast.finding: forecast for forecast in fitted}
+    forecasts = fit_forecasts(curves, settings)
     score = score_forecasts(read_promises(history), take_looks(book, history), settings.forecast.level)
     forecasts = {name: widen(forecast, score.widening) for name, forecast in forecasts.items()}
 
-    alpha, correction = settings.stop.alpha, settings.stop.correction
-    evidence = certify_together(
-        {
-            name: weigh_evidence(book.asked[name], rules[name].target, rules[name].tolerance, alpha)
-            for name in names
-        },
-        alpha,
-        correction,
-    )
+    evidence = weigh_all(book, settings)
     prices = {
-        name: price(evidence[name], forecasts[name].auc(forecasts[name].n).mean, _prevalence(book, k))
+        name: price(evidence[name], forecasts[name].auc(forecasts[name].n).mean, prevalence_of(book, k))
         for k, name in enumerate(names)
         if name in forecasts
     }
@@ -155,8 +139,8 @@ def assess(
         settings.stop.budget,
         book.n_pool_left,
         p_mean=_prob_mean(forecasts, names, settings),
-        alpha=alpha,
-        n_sharing=n_sharing(len(names), correction),
+        alpha=settings.stop.alpha,
+        n_sharing=n_sharing(len(names), settings.stop.correction),
     )
     return Assessment(
         probe=probe,
@@ -229,6 +213,28 @@ def fit_curves(
     return probe, {curve.finding: curve for curve in curves}
 
 
+def fit_forecasts(curves: Mapping[str, LearningCurve], settings: Settings) -> dict[str, Forecast]:
+    """Fit the learning curves of one project by the method of the settings; deterministic."""
+    if not curves:
+        return {}
+    estimated = list(curves.values())
+    fitted: Sequence[Forecast] = (
+        fit_bayes(estimated, settings.read_prior())
+        if settings.forecast.method == "bayes"
+        else _fit_nls(estimated)
+    )
+    return {forecast.finding: forecast for forecast in fitted}
+
+
+def weigh_all(book: Book, settings: Settings) -> dict[str, Evidence]:
+    """What the certificate has seen, per finding, where findings share alpha as the settings say."""
+    told = {}
+    for name in book.findings:
+        rules = rules_for(name, settings)
+        told[name] = weigh_evidence(book.asked[name], rules.target, rules.tolerance, rules.alpha)
+    return dict(certify_together(told, settings.stop.alpha, settings.stop.correction))
+
+
 def _count_patients(book: Book, k: int, value: int) -> int:
     """Patients with a label of this value."""
     return len(np.unique(book.patients[book.y[:, k] == value]))
@@ -261,7 +267,7 @@ def _next_size(book: Book, settings: Settings) -> int:
     return max(0, min(settings.batch.size, left))
 
 
-def _prevalence(book: Book, k: int) -> float:
+def prevalence_of(book: Book, k: int) -> float:
     """Share of positives on the random stream's labels; of all labels where there are few; never 0."""
     for y in (book.y[book.is_random, k], book.y[:, k]):
         known = y[~np.isnan(y)]

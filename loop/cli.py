@@ -16,6 +16,7 @@ from loop.cli_encoders import encoders
 from loop.cli_features import encode, features
 from loop.cli_ledger import ledger
 from loop.cli_options import api_key, as_json_option, configured, force_option, plot_option, spoken, tell
+from loop.cli_report import report
 from loop.cli_review import review
 from loop.cli_rollback import rollback
 from loop.cli_trials import demo, simulate
@@ -78,6 +79,7 @@ for command in (
     encode,
     features,
     encoders,
+    report,
     review,
     rollback,
     ledger,
@@ -168,14 +170,17 @@ def step(
       loop step -c loop.toml --json
     """
     from loop.controller import step as take_turn
+    from loop.page.write import write_after_step
     from loop.rehearsal import rehearse
     from loop.show_step import show_step
     from loop.start import opened
 
     with opened(settings, api_key()) as loop:
-        report = (rehearse if dry_run else take_turn)(loop, force=now, recount=recount)
-    tell(report, show_step, quiet=quiet, as_json=as_json)
-    ctx.exit(STOP if report.verdict == "STOP" else CONTINUE)
+        told = (rehearse if dry_run else take_turn)(loop, force=now, recount=recount)
+        if not dry_run:
+            write_after_step(settings, loop.state, loop.clock())
+    tell(told, show_step, quiet=quiet, as_json=as_json)
+    ctx.exit(STOP if told.verdict == "STOP" else CONTINUE)
 
 
 @main.command()
@@ -218,24 +223,30 @@ def watch(
     from contextlib import nullcontext
 
     from loop.bell import Bell
+    from loop.page.write import write_after_step
     from loop.show_step import show_step, show_waiting
     from loop.start import opened
     from loop.waking import woken
     from loop.watch import watch as keep_watch
-
-    def tell_turn(report: StepReport) -> None:
-        if as_json:
-            click.echo(json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False))  # one line a report
-        elif not quiet:
-            (show_waiting if report.action == "waiting" else show_step)(report)
 
     key = api_key()
     with (
         opened(settings, key) as loop,
         nullcontext(Bell()) if listen is None else woken(settings, key, loop, listen, listen_url) as bell,
     ):
-        report = keep_watch(loop, every, tell_turn, bell)
-    ctx.exit(STOP if report is not None and report.verdict == "STOP" else CONTINUE)
+
+        def tell_turn(told: StepReport) -> None:
+            if told.action != "waiting":
+                write_after_step(settings, loop.state, loop.clock())
+            if as_json:
+                click.echo(
+                    json.dumps(told.to_json(), ensure_ascii=False, allow_nan=False)
+                )  # one line a report
+            elif not quiet:
+                (show_waiting if told.action == "waiting" else show_step)(told)
+
+        last = keep_watch(loop, every, tell_turn, bell)
+    ctx.exit(STOP if last is not None and last.verdict == "STOP" else CONTINUE)
 
 
 @main.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,9 +15,13 @@ from loop.cli_options import (
     group_option,
     labels_option,
     print_json,
+    require_folder,
     spoken,
     target_option,
 )
+
+if TYPE_CHECKING:
+    from loop.project import Loop
 
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Makes the run repeatable.")
 batch_option = partial(click.option, "--batch", type=click.IntRange(min=1), help="Labels a batch.")
@@ -81,21 +85,33 @@ max_labels_option = partial(
     show_default=True,
     help="Repeat with this many seeds and sum up.",
 )
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=require_folder,
+    help="Write the project lead's page of the (last) run to this .html file.",
+)
 @spoken
 @as_json_option
-def simulate(as_json: bool, quiet: bool, seed: int, seeds: int, **options: Any) -> None:
+def simulate(as_json: bool, quiet: bool, seed: int, seeds: int, report: Path | None, **options: Any) -> None:
     """Replay a labelled data set as if it were being annotated, without Label Studio or images.
 
     \b
     Example:
       loop simulate --features features.npz --labels labels.csv --group patient --finding Effusion --target 0.85
     """
+    from loop.page.figures import page_of
+    from loop.page.write import write_page
     from loop.show_trials import show_simulation, show_simulations
     from loop.simulate import simulate_files, sum_up
 
+    def write_report(loop: Loop) -> None:
+        if report is not None:
+            write_page(page_of(loop.settings, loop.state, loop.clock()), report)
+
     runs = []
     for each in range(seed, seed + seeds):
-        runs.append(simulate_files(seed=each, **options))
+        runs.append(simulate_files(seed=each, at_stop=write_report, **options))
         if not (as_json or quiet):
             show_simulation(runs[-1])
     if as_json:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -330,14 +330,14 @@ def _reader() -> TypeAdapter[StepReport]:
 
 
 def as_json(value: Any) -> Any:
-    """Turn reports into JSON-ready values: dataclasses to objects, times to ISO 8601, NaN and infinity to null."""
+    """Turn reports into JSON-ready values: dataclasses to objects, times and days to ISO 8601, NaN and infinity to null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_json(item) for item in value]
-    if isinstance(value, datetime):
+    if isinstance(value, date):  # a datetime is one, too
         return value.isoformat()
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value

@@ -42,6 +42,10 @@ class ProjectSettings(Section):
         description="the state's database; default: the file state.db in the folder; or an SQLAlchemy URL without password, e.g. postgresql+psycopg://HOST/NAME",
     )
 
+    report: bool = Field(
+        True, description="write the lead's page, report.html, into the folder after each step"
+    )
+
     @field_validator("findings")
     @classmethod
     def _unique(cls, findings: tuple[str, ...]) -> tuple[str, ...]:
@@ -290,6 +294,20 @@ class StopSettings(Section):
     )
 
 
+class CostSettings(Section):
+    """What labels cost, for the lead's page: per hour of an annotator, per labelled image, or both."""
+
+    currency: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8)] = Field(
+        "EUR", description="what the rates are in"
+    )
+    per_hour: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="rate of an annotator's hour at the screen", examples=[90.0]
+    )
+    per_label: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="rate of one labelled image", examples=[2.5]
+    )
+
+
 SECTIONS: dict[str, type[Section]] = {
     "project": ProjectSettings,
     "images": ImageSettings,
@@ -301,4 +319,5 @@ SECTIONS: dict[str, type[Section]] = {
     "probe": ProbeSettings,
     "forecast": ForecastSettings,
     "stop": StopSettings,
+    "costs": CostSettings,
 }

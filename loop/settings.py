@@ -18,6 +18,7 @@ from loop.paths import expand_home
 from loop.sections import (
     SECTIONS,
     BatchSettings,
+    CostSettings,
     EncoderSettings,
     ForecastSettings,
     ImageSettings,
@@ -55,6 +56,7 @@ class Settings(Section):
     probe: ProbeSettings = ProbeSettings()
     forecast: ForecastSettings = ForecastSettings()
     stop: StopSettings = StopSettings()
+    costs: CostSettings = CostSettings()
     base: Path = Field(Path(), exclude=True)
 
     @model_validator(mode="after")
@@ -112,6 +114,11 @@ class Settings(Section):
         """The state's file, or its database's URL."""
         state = self.project.state
         return state if "://" in state else str(self._path(state) if state else self.folder / "state.db")
+
+    @property
+    def page_path(self) -> Path:
+        """Where the lead's page is written after each step."""
+        return self.folder / "report.html"
 
     @property
     def features_folder(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,7 @@ def simulate_files(
     rule: str,
     test_fraction: float,
     seed: int,
+    at_stop: Callable[[Loop], object] | None = None,
 ) -> dict[str, Any]:
     """Annotate an archive that lies in files; see `simulate`."""
     archive = read_archive(features, labels, group, findings)
@@ -131,16 +132,22 @@ def simulate_files(
             "stop": {"target": target, "evidence": evidence, "rule": rule, "budget": max_labels},
         }
     )
-    return simulate(archive, settings, test_fraction)
+    return simulate(archive, settings, test_fraction, at_stop)
 
 
-def simulate(archive: Archive, settings: Settings, test_fraction: float) -> dict[str, Any]:
+def simulate(
+    archive: Archive,
+    settings: Settings,
+    test_fraction: float,
+    at_stop: Callable[[Loop], object] | None = None,
+) -> dict[str, Any]:
     """Annotate an archive from the first batch to STOP, with the controller of a real project.
 
     Args:
         archive: The labelled data.
         settings: As for a real project; ``stop.budget`` ends the run, ``project.seed`` makes it repeatable.
         test_fraction: Share of patients that are never labelled; the deployed probe's true AUC is measured on them.
+        at_stop: Called with the loop after its last turn, while its state is there.
 
     Returns:
         ``{"rounds": [{"labels", "findings", "verdict"}], "verdict", ...}``, ready for JSON.
@@ -167,6 +174,8 @@ def simulate(archive: Archive, settings: Settings, test_fraction: float) -> dict
             report = step(loop)
             true_auc = measure_probe(test, state.probe())
             rounds.append(tell_round(report, true_auc))
+        if at_stop is not None:
+            at_stop(loop)
     return {
         "project": settings.project.name,
         "seed": settings.project.seed,

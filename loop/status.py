@@ -110,38 +110,43 @@ def read_status(settings: Settings) -> Status:
         BadInput: The project was not started.
     """
     with State.open(settings.state_url) as state:
-        labels = state.labels()
-        book = open_book_of(state.items(), state, settings)
-        reports, last = read_history(state), state.last_report()
-        zero_shot = _zero_shot(settings, state, book)
-        agreement = _agreement(settings, state, book)
-        return Status(
-            project=settings.project.name,
-            folder=str(settings.folder),
-            labels=book.count,
-            findings={name: _count(book, k) for k, name in enumerate(book.findings)},
-            outstanding=len(book.outstanding),
-            batch_size=book.batch_size,
-            pool_left=book.n_pool_left,
-            last=None if last is None else StepReport.from_json(last),
-            history=tuple(
-                _line(report, zero_shot, undone)
-                for report, undone in zip(reports, state.undone_reports(), strict=True)
-            ),
-            problems=tuple(f"{path}: {reason}" for path, reason in state.problems()),
-            unreadable=tuple(
-                f"task {label.task_id}, annotation {label.annotation_id}: {label.problem}"
-                for given in labels.values()
-                for label in given
-                if label.problem is not None
-            ),
-            amendments=tuple(state.amendments()),
-            amending=tuple(state.amending(settings.frozen_part())),
-            zero_shot=zero_shot,
-            agreement=agreement,
-            warnings=warn_of_ceilings(agreement),
-            rollbacks=tuple(_tell_rollback(one) for one in state.rollbacks()),
-        )
+        return status_of(settings, state)
+
+
+def status_of(settings: Settings, state: State) -> Status:
+    """The status of a project whose state is open."""
+    labels = state.labels()
+    book = open_book_of(state.items(), state, settings)
+    reports, last = read_history(state), state.last_report()
+    zero_shot = _zero_shot(settings, state, book)
+    agreement = _agreement(settings, state, book)
+    return Status(
+        project=settings.project.name,
+        folder=str(settings.folder),
+        labels=book.count,
+        findings={name: _count(book, k) for k, name in enumerate(book.findings)},
+        outstanding=len(book.outstanding),
+        batch_size=book.batch_size,
+        pool_left=book.n_pool_left,
+        last=None if last is None else StepReport.from_json(last),
+        history=tuple(
+            _line(report, zero_shot, undone)
+            for report, undone in zip(reports, state.undone_reports(), strict=True)
+        ),
+        problems=tuple(f"{path}: {reason}" for path, reason in state.problems()),
+        unreadable=tuple(
+            f"task {label.task_id}, annotation {label.annotation_id}: {label.problem}"
+            for given in labels.values()
+            for label in given
+            if label.problem is not None
+        ),
+        amendments=tuple(state.amendments()),
+        amending=tuple(state.amending(settings.frozen_part())),
+        zero_shot=zero_shot,
+        agreement=agreement,
+        warnings=warn_of_ceilings(agreement),
+        rollbacks=tuple(_tell_rollback(one) for one in state.rollbacks()),
+    )
 
 
 def draw_project(settings: Settings, path: Path) -> None:

@@ -30,6 +30,8 @@ from loop.features import FeatureStore
 from loop.find import find_images
 from loop.items import hash_images
 from loop.opening import read_book, read_history
+from loop.page.figures import page_of
+from loop.page.write import write_page
 from loop.project import Loop
 from loop.report import StepReport
 from loop.settings import Settings, load_settings
@@ -122,6 +124,7 @@ def run_demo(
             hidden = _encode_hidden(settings, stage, progress)
         with opened(settings, server.api_key) as loop:
             told = _label_until_stop(loop, server, stage, hidden, begun.project_id, seed, quiet)
+            write_page(page_of(settings, loop.state, loop.clock()), out / "report.html")
             book = read_book(loop)
             last = assess(
                 book,

@@ -1,0 +1,1 @@
+"""The project lead's page: figures computed in `figures`, written down by `write`."""
