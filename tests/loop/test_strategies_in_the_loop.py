@@ -11,9 +11,11 @@ import pytest
 from loop_world import FINDINGS, Bench, World
 
 from loop.assess import assess
-from loop.controller import amend, ask_first_batch, choose, read_book, step
+from loop.batch import choose_batch
+from loop.controller import amend, ask_first_batch, step
+from loop.opening import read_book
 from loop.settings import STRATEGIES
-from loop.show import batch_text
+from loop.show_step import batch_text
 
 
 @pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s != "random"])
@@ -59,7 +61,7 @@ def test_findings_that_are_reached_stop_pulling(tmp_path: Path) -> None:
         book = read_book(certified)
         assessment = assess(book, loop.features, loop.projection, certified.settings, 3)
         assert assessment.decisions["Effusion"].verdict == "LIKELY REACHED"  # which is not enough there
-        picks = choose(certified, book, assessment, 4)
+        picks = choose_batch(certified, book, assessment, 4)
         assert {p.reason.split()[0] for p in picks if p.strategy == "hybrid"} == set(FINDINGS)
 
 
