@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from importlib.resources import files
@@ -19,6 +17,7 @@ from markupsafe import Markup
 from forecasting.plots import CurveInfo
 from forecasting.plots_page import curve_svg
 from forecasting.words import auc_text, count_text, counted, level_text, range_text, signed_text
+from loop.commits import whole
 from loop.page.figures import Page, page_of
 from loop.page.pace import Needed
 from loop.page.verdict import WORDS
@@ -60,15 +59,8 @@ def write_page(page: Page, path: Path) -> None:
         OSError: It cannot be written there; what was there stays.
     """
     text = as_html(page)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def write_after_step(settings: Settings, state: State, at: datetime) -> None:
