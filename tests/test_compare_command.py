@@ -133,8 +133,8 @@ def test_what_cannot_be_compared_ends_with_status_2_and_the_fact(
 def test_a_table_of_too_few_images_is_named_and_more_labels_are_not_asked_for(
     tables: Path, tmp_path: Path
 ) -> None:
-    held = np.load(tables / f"{GOOD}.npz")
-    np.savez(tmp_path / "small.npz", feat=held["feat"][:30], name=held["name"][:30])
+    with np.load(tables / f"{GOOD}.npz") as held:
+        np.savez(tmp_path / "small.npz", feat=held["feat"][:30], name=held["name"][:30])
     for order in ((f"{tables}/{WEAK}.npz", "small.npz"), ("small.npz", f"{tables}/{WEAK}.npz")):
         files = [tmp_path / name for name in order]
         result = compare("--labels", tables / "labels.csv", "--group", "patient", *files)
