@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
-from urllib.parse import unquote
 
 from annotate.interface import Interface
 from annotate.payloads import Json, path_in_address
@@ -22,7 +21,7 @@ class Sought:
 
     Attributes:
         path: Its file.
-        address: Where it lies on a server, without a query; empty = nowhere.
+        address: Where it lies on a server, as ``comparable`` writes addresses; empty = nowhere.
         value: What its task's data should hold under the data key; empty = not known.
     """
 
@@ -51,12 +50,16 @@ class Matches:
 
 
 def match_existing(
-    rows: Iterable[Json], interface: Interface, images: Mapping[str, Sought], data_key: str = ""
+    rows: Iterable[Json],
+    interface: Interface,
+    images: Mapping[str, Sought],
+    comparable: Callable[[str], str],
+    data_key: str = "",
 ) -> Matches:
     """Recognise our images among the tasks of a project that existed before.
 
     A task belongs to an image by ``data["item"]``; with a data key by its value there, which is the image's value or its file
-    name, with or without its end; else by the image's address: the same without query, or a path that ends alike. A file name
+    name, with or without its end; else by the image's address: the same one, or a path that ends alike. A file name
     that several images or tasks have is not enough: the folders below our images' common one must agree, or all that the task
     names. What stays ambiguous is listed, never guessed.
 
@@ -64,9 +67,10 @@ def match_existing(
         rows: Tasks as :meth:`Studio.tasks` lists them.
         interface: Names the key of the task's data that holds the image.
         images: Item id to how tasks may name it.
+        comparable: Writes an address so that two of one image are equal, signed or not; empty if it is none.
         data_key: A key of the tasks' data that names the image; empty = the image's address does.
     """
-    index = _Index(images, data_key or interface.image_key, by_key=bool(data_key))
+    index = _Index(images, comparable, data_key or interface.image_key, by_key=bool(data_key))
     told = [(int(row["id"]), row.get("data") or {}) for row in rows]
     name_counts = Counter(name for _, data in told for name in index.names_in(data))
     items_of: dict[int, list[str]] = {}
@@ -99,8 +103,10 @@ def match_existing(
 class _Index:
     """Images by everything that may name them; of a million files of one name none is compared with each task."""
 
-    def __init__(self, images: Mapping[str, Sought], key: str, *, by_key: bool) -> None:
-        self._images, self._key, self._by_key = images, key, by_key
+    def __init__(
+        self, images: Mapping[str, Sought], comparable: Callable[[str], str], key: str, *, by_key: bool
+    ) -> None:
+        self._images, self._comparable, self._key, self._by_key = images, comparable, key, by_key
         self._by_value: dict[str, list[str]] = {}
         self._by_address: dict[str, list[str]] = {}
         self._by_name: dict[str, list[str]] = {}
@@ -113,7 +119,7 @@ class _Index:
             folders = self._folders[item] = image.path.parent.parts[n_common:]
             self._deepest = max(self._deepest, len(folders) + 1)
             _file(self._by_value, image.value.strip(), item)
-            _file(self._by_address, _bare(image.address), item)
+            _file(self._by_address, image.address, item)
             for name in {
                 image.path.name,
                 stored_name(image.path.name),
@@ -133,7 +139,7 @@ class _Index:
         if (item := str(data.get("item"))) in self._images:
             return {item: (BY_ITEM, 0)}
         value = self._value(data)
-        table, word = (self._by_value, value) if self._by_key else (self._by_address, _bare(value))
+        table, word = (self._by_value, value) if self._by_key else (self._by_address, self._comparable(value))
         if word and (exact := table.get(word)):
             return dict.fromkeys(exact[:MOST_ALIKE], (EXACT, 0))
         found: dict[str, tuple[int, int]] = {}
@@ -175,13 +181,6 @@ def _file(table: dict[str, list[str]], key: str, item: str) -> None:
 def stored_name(name: str) -> str:
     """The name that Label Studio gives an uploaded file: Django's, without what needs care in an address."""
     return re.sub(r"(?u)[^-\w.]", "", name.strip().replace(" ", "_"))
-
-
-def _bare(address: str) -> str:
-    """An address as it can be compared: decoded, without query; empty if it is none."""
-    if "://" not in address:
-        return ""
-    return unquote(address.partition("?")[0].partition("#")[0])
 
 
 def _paths(address: str) -> Iterator[PurePosixPath]:

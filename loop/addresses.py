@@ -94,6 +94,14 @@ def read_address(text: str) -> Address:
     )
 
 
+def identity(text: str) -> str:
+    """What two addresses of one image have in common, signed or not; empty if it is no address of an image."""
+    try:
+        return read_address(text).copy.as_posix() if is_address(text) else ""
+    except BadInput:
+        return ""
+
+
 def join(base: Address, name: str) -> str:
     """What a manifest's row names: an address, or a path beside the manifest on its server."""
     if is_address(name):

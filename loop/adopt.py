@@ -12,10 +12,11 @@ from annotate.importing import ensure_tasks
 from annotate.interface import Interface, make_interface, parse_interface
 from annotate.matching import Matches, Sought, match_existing
 from annotate.studio import Studio
+from loop.addresses import identity
 from loop.errors import BadInput
 from loop.items import Item
 from loop.progress import Shows, utc_now
-from loop.serving import address_images
+from loop.serving import address_images, is_copy
 from loop.settings import Settings
 from loop.state import State
 
@@ -152,7 +153,7 @@ def _match(
     """
     key, known = settings.label_studio.match_by, set(before.values())
     sought = {
-        item.item: Sought(item.path, item.metadata.get("file", ""), str(item.metadata.get(key, "")))
+        item.item: Sought(item.path, _address_of(settings, item), str(item.metadata.get(key, "")))
         for item in items
         if item.item not in before
     }
@@ -163,11 +164,18 @@ def _match(
             f"No task of Label Studio project {project_id} has {key!r} in its data; they have {', '.join(keys)}. Set "
             "[label_studio] match_by to the one that names the image, or leave it out to match by the image's address."
         )
-    matches = match_existing(rows, interface, sought, key)
+    matches = match_existing(rows, interface, sought, identity, key)
     asked = {item.item for item in items if item.stream != "spare"}
     if asked & matches.ambiguous.keys():
         raise BadInput(_told_ambiguous(project_id, matches, {item.item: str(item.path) for item in items}))
     return matches.task_ids
+
+
+def _address_of(settings: Settings, item: Item) -> str:
+    """Where an image lies on a server, as `identity` writes it; empty if it lies on disk."""
+    if not is_copy(settings, item.path):
+        return ""
+    return item.path.relative_to(settings.copies_folder).as_posix()
 
 
 def _told_ambiguous(project_id: int, matches: Matches, paths: Mapping[str, str]) -> str:
