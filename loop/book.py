@@ -165,6 +165,12 @@ def keep_book(
             random_asked=len(random),
             random_answered=sum(item in answers for item in random),
             random_skipped=sum(item in skipped for item in random),
+            random_taken=sum(
+                by_id[i].stream == "random"
+                and i not in first_asked
+                and _stream_of(labels[tasks[i]], unasked) == "outsider"
+                for i in answers
+            ),
         ),
         median_look_s=_median_look(labels.values()),
         random_unknown={name: sum(answer[name] != answer[name] for answer in read) for name in findings},

@@ -24,7 +24,7 @@ from loop.rollback import complete_rollback, tell_completed
 from loop.state import Round
 from loop.strategies import Pick
 from loop.sync import sync
-from loop.telling import tell_revised, tell_unreadable
+from loop.telling import tell_revised, tell_taken, tell_unreadable
 from loop.turns import report_begin, report_decision, report_waiting
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,12 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
     log.info("training the probe and refitting the learning curves on %d labels", len(book.items))
     assessment = assess(book, loop.features, loop.projection, loop.settings, last, read_history(loop.state))
     report = report_decision(loop, book, assessment, n_pulled, last)
-    told = (*tell_revised(book.revised), *tell_unreadable(report.labels.unreadable), *_doubt(loop, book))
+    told = (
+        *tell_revised(book.revised),
+        *tell_taken(book.count),
+        *tell_unreadable(report.labels.unreadable),
+        *_doubt(loop, book),
+    )
     report = replace(report, warnings=(*report.warnings, *told))
     if report.verdict == "STOP":
         report = replace(report, action="stopped")

@@ -196,6 +196,7 @@ class LabelCount:
         random_asked: Images of the random stream that were asked so far.
         random_answered: Of these, answered; a skip is an answer.
         random_skipped: Of these, skipped by everyone who saw them: they tell the certificate nothing.
+        random_taken: Images of the random stream that somebody picked by hand before it was their turn: never evidence.
     """
 
     total: int
@@ -211,6 +212,7 @@ class LabelCount:
     random_asked: int = 0
     random_answered: int = 0
     random_skipped: int = 0
+    random_taken: int = 0
     declared: int = 0
 
 

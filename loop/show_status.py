@@ -98,14 +98,15 @@ def random_text(count: LabelCount, unknown: Mapping[str, int]) -> str:
         return f"{number} ({100 * number / count.random_asked:.0f} %)"
 
     told = ", ".join(f"{name} {share(number)}" for name, number in unknown.items())
+    taken = f"; picked by hand before their turn: {count.random_taken:,} more" if count.random_taken else ""
     warned = (
         " What is left out here the certificate never sees."
-        if count.random_skipped or any(unknown.values())
+        if count.random_skipped or count.random_taken or any(unknown.values())
         else ""
     )
     return (
         f"Random stream: {counted(count.random_asked, 'image')} asked, {count.random_answered:,} answered; skipped: "
-        f"{share(count.random_skipped)}; cannot tell, or annotators disagree: {told}.{warned}"
+        f"{share(count.random_skipped)}; cannot tell, or annotators disagree: {told}{taken}.{warned}"
     )
 
 

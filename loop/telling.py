@@ -23,12 +23,16 @@ from loop.report import (
     ForecastReport,
     HorizonReport,
     IntervalReport,
+    LabelCount,
     LabelsNeeded,
     NextBatch,
     PathReport,
     ScoreReport,
     finite,
 )
+
+TAKEN = 0.05
+"""Share of the random stream above which images that were picked by hand out of it are worth a warning."""
 
 
 def report_finding(
@@ -174,6 +178,18 @@ def tell_unreadable(n: int) -> list[str]:
         return []
     return [
         f"{counted(n, 'annotation')} could not be read and said nothing: `loop status` lists each with its reason."
+    ]
+
+
+def tell_taken(count: LabelCount) -> list[str]:
+    """A warning if so many random images were picked by hand that those left may be no fair sample of the archive."""
+    n = count.random_taken
+    if n <= TAKEN * (count.random_asked + n):
+        return []
+    return [
+        f"Picked by hand before their turn: {counted(n, 'image')} of the random stream, beside {count.random_asked:,} that were "
+        "asked. They are no evidence, and if they were picked for what they show, those left are no fair sample and the "
+        "certificate can err: ask annotators to label what the queue gives them."
     ]
 
 

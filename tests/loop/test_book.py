@@ -22,6 +22,7 @@ from loop.show_status import random_text
 from loop.state import Round
 from loop.status import read_status
 from loop.strategies import Pick
+from loop.telling import tell_taken
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NAMES = ("Effusion",)
@@ -216,6 +217,23 @@ def test_random_images_that_were_skipped_or_not_known_are_counted_apart() -> Non
         "Random stream: 5 images asked, 4 answered; skipped: 1 (20 %); cannot tell, or annotators disagree: "
         "Effusion 1 (20 %). What is left out here the certificate never sees."
     )
+
+
+def test_random_images_picked_by_hand_before_their_turn_are_counted_and_above_a_share_warned_of() -> None:
+    desk = Desk(n=60)
+    desk.ask(*range(40))
+    answered(desk, *range(38), 41, 42, 43, 44)
+    others = {43: "overrun", 44: "declared"}
+    by_hand = desk.look(unasked=others).count
+    assert by_hand.random_taken == 2
+    assert "; picked by hand before their turn: 2 more. What is left out here" in random_text(by_hand, {})
+    assert tell_taken(by_hand) == []
+    answered(desk, 45)
+    assert (
+        "Picked by hand before their turn: 3 images of the" in tell_taken(desk.look(unasked=others).count)[0]
+    )
+    desk.ask(41, 42, 43, 44, 45)
+    assert desk.look().count.random_taken == 0, "asked after all"
 
 
 def test_an_unasked_image_is_booked_to_the_stream_of_its_first_label() -> None:
