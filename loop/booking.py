@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -77,12 +78,27 @@ def read_row(number: int, finding: str, y: Sequence[float], at: str) -> Row:
 
 
 def rolled_row(row: Mapping[str, Any]) -> Row:
-    """A going back to an earlier round, from its row; which decisions went with it is left to the table."""
+    """A going back to an earlier round, from its row: the rounds and the decisions that it undid."""
     return {
         "event": "rolled back",
         "at": row["at"],
         "to_round": row["to_round"],
         "undone": list(row["undone"]),
+        "decisions": list(row["reports"]),
+    }
+
+
+def decided_row(row: Mapping[str, Any]) -> Row:
+    """A decision, from the row of its report: the verdict, and the SHA-256 of all that was said with it."""
+    report = row["report"]
+    told = json.dumps(report, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return {
+        "event": "decided",
+        "at": row["at"],
+        "decision": row["seq"],
+        "verdict": report.get("verdict"),
+        "verdicts": {name: one.get("verdict") for name, one in report.get("findings", {}).items()},
+        "report_sha256": hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest(),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from loop.cli_options import (
 )
 
 BAD_LEDGER = 2
+
+
+def _require_hash(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"\s*[0-9a-fA-F]{64}\s*", value):
+        raise click.BadParameter("a hash has 64 digits from 0 to f; `loop ledger` prints the last one.")
+    return value
 
 
 @click.group(invoke_without_command=True)
@@ -62,14 +69,22 @@ def ledger(ctx: click.Context, config: Path, out: Path | None, last: int, quiet:
 @ledger.command()
 @click.argument("file", type=EXISTING_FILE, required=False)
 @config_option()
+@click.option(
+    "--head",
+    metavar="HASH",
+    callback=_require_hash,
+    help="The last hash, as an earlier run printed it: its row must still be there.",
+)
 @spoken
 @as_json_option
 @click.pass_context
-def verify(ctx: click.Context, file: Path | None, config: Path, quiet: bool, as_json: bool) -> None:
+def verify(
+    ctx: click.Context, file: Path | None, config: Path, head: str | None, quiet: bool, as_json: bool
+) -> None:
     """Check that no row was changed: of the state, or of an exported FILE and against the state.
 
-    The state's rows are also held against its tables of picks and labels. Where there is no configuration, a FILE is
-    checked alone.
+    The state's rows are also held against its tables of picks, labels and decisions. Where there is no configuration, a
+    FILE is checked alone. Rows that were removed from the end are found by --head, or by an export kept elsewhere.
 
     \b
     Exit status:
@@ -85,8 +100,8 @@ def verify(ctx: click.Context, file: Path | None, config: Path, quiet: bool, as_
     from loop.show_ledger import show_verified
 
     if file is None:
-        found = verify_state(read_settings(config))
+        found = verify_state(read_settings(config), head)
     else:
-        found = verify_file(file, read_settings(config) if config.is_file() else None)
+        found = verify_file(file, read_settings(config) if config.is_file() else None, head)
     tell(found, show_verified, quiet=quiet and found.ok, as_json=as_json)
     ctx.exit(0 if found.ok else BAD_LEDGER)

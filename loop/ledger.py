@@ -23,6 +23,7 @@ from loop.booking import (
     UNASKED,
     Row,
     asked_row,
+    decided_row,
     end_answer,
     event_of,
     gone_row,
@@ -126,6 +127,10 @@ class Ledger:
     def add_rollback(self, row: Row) -> None:
         """Book a going back to an earlier round, from its row."""
         self._append([rolled_row(row)])
+
+    def add_decisions(self, rows: Iterable[Row]) -> None:
+        """Book decisions, from the rows of their reports."""
+        self._append([decided_row(row) for row in rows])
 
     def note_rebuilt(self) -> None:
         """Book that the rows so far were chained afterwards."""

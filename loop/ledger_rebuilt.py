@@ -38,10 +38,23 @@ def rebuild(connection: Connection, tables: Mapping[str, Table]) -> None:
     for row in rows("picks", "number", "rank"):
         picks.setdefault(row.number, []).append(dict(row._mapping))
     events += [(row.at, 2, dict(row._mapping)) for row in rows("rounds", "number")]
+    events += [(row.at, 3, dict(row._mapping)) for row in rows("reports", "seq")]
     for at, kind, told in sorted(events, key=lambda event: event[:2]):
-        if kind == 2:
+        if kind == 3:
+            ledger.add_decisions([told])
+        elif kind == 2:
             ledger.add_round(told, picks.get(told["number"], ()))
         else:
             (ledger.add_gone if kind else ledger.add_labels)(told, at)
     if events:
+        ledger.note_rebuilt()
+
+
+def book_decisions(connection: Connection, tables: Mapping[str, Table]) -> None:
+    """Book the decisions of a state that is older than their rows in the ledger."""
+    t, ledger = tables["reports"], Ledger(connection, tables)
+    made = [dict(row._mapping) for row in connection.execute(select(t).order_by(t.c.seq))]
+    n_booked = sum(entry.fields()["event"] == "decided" for entry in ledger.entries())
+    if made[n_booked:]:
+        ledger.add_decisions(made[n_booked:])
         ledger.note_rebuilt()

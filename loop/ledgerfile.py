@@ -17,18 +17,16 @@ from loop.report import as_json
 from loop.settings import Settings
 from loop.state import State
 
-TEXTS = ("at", "event", "stream", "item", "annotator", "created_at", "updated_at", "strategy", "reason", "version", "problem", "raw_sha256", "finding")  # fmt: skip
-BY_FINDING = ("answers", "scores", "bets")
+TEXTS = ("at", "event", "stream", "item", "annotator", "created_at", "updated_at", "strategy", "reason", "version", "problem", "raw_sha256", "finding", "verdict", "report_sha256")  # fmt: skip
+BY_FINDING = ("answers", "scores", "bets", "verdicts")
 COLUMNS = (
     "seq", "at", "event", "stream", "item", "task", "annotation", "annotator", "created_at", "updated_at", "lead_time_s", "skipped",
     "ground_truth", "answers", "round", "rank", "strategy", "reason", "inclusion_probability", "utility", "scores", "bets", "version",
-    "problem", "raw_sha256", "finding", "y", "to_round", "undone",
+    "problem", "raw_sha256", "finding", "y", "to_round", "undone", "decisions", "decision", "verdict", "verdicts", "report_sha256",
 )  # fmt: skip
 """In the order of a CSV; ``hash`` comes behind them. Those of `BY_FINDING` have one column a finding."""
-OF_ROLLBACKS = (
-    "to_round",
-    "undone",
-)  # written where there was one: files from before there were any stay as they are
+WHERE_KNOWN = ("to_round", "undone", "decisions", "decision", "verdict", "verdicts", "report_sha256")
+"""Written where a row has one: files from before there were any stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +102,12 @@ def tell_ledger(settings: Settings, out: Path | None = None) -> ProjectLedger:
     return told
 
 
-def verify_state(settings: Settings) -> Verified:
+def verify_state(settings: Settings, kept: str | None = None) -> Verified:
     """Check the ledger of a project's state: its chain, and what the tables say.
+
+    Args:
+        settings: The project's settings.
+        kept: Hash of a row, as it was kept elsewhere; that row must still be there.
 
     Raises:
         BadInput: The project was not started.
@@ -114,21 +116,24 @@ def verify_state(settings: Settings) -> Verified:
         broken = state.find_break()
         entries = state.ledger() if broken is None else []
     told = Verified(_name(settings), len(entries), entries[-1].hash if entries else START)
+    broken = broken or _find_missing(entries, kept)
     return told if broken is None else _spoilt(told, broken)
 
 
-def verify_file(path: Path, settings: Settings | None) -> Verified:
+def verify_file(path: Path, settings: Settings | None, kept: str | None = None) -> Verified:
     """Check an exported ledger, alone or against the state that it was exported from.
 
     Args:
         path: The file.
         settings: The project's settings; None = there is no state to compare with.
+        kept: Hash of a row, as it was kept elsewhere; that row must still be there.
 
     Raises:
         BadInput: The file cannot be read, or ends neither in .csv nor in .jsonl; the project was not started.
     """
     entries, broken = read_file(path)
     told = Verified(str(path), len(entries), entries[-1].hash if entries else START)
+    broken = broken or _find_missing(entries, kept)
     if broken is not None or settings is None:
         return told if broken is None else _spoilt(told, broken)
     with State.open(settings.state_url) as state:
@@ -154,7 +159,7 @@ def write_lines(entries: Sequence[Entry], kind: str) -> list[str]:
     told = [(entry.fields(), entry.hash) for entry in entries]
     if kind == ".jsonl":
         return [f"{write_row(fields | {'hash': hashed})}\n" for fields, hashed in told]
-    columns = [c for c in COLUMNS if c not in OF_ROLLBACKS or any(c in fields for fields, _ in told)]
+    columns = [c for c in COLUMNS if c not in WHERE_KNOWN or any(c in fields for fields, _ in told)]
     names = {
         column: sorted({name for fields, _ in told for name in fields.get(column, {})})
         for column in BY_FINDING
@@ -237,6 +242,16 @@ def _require_kind(path: Path) -> str:
     if kind not in (".csv", ".jsonl"):
         raise BadInput(f"{path}: a ledger is a .csv or a .jsonl file.")
     return kind
+
+
+def _find_missing(entries: Sequence[Entry], kept: str | None) -> Broken | None:
+    """What is wrong if no row has a hash that was kept elsewhere."""
+    if kept is None or any(entry.hash == kept.strip().lower() for entry in entries):
+        return None
+    return Broken(
+        len(entries) + 1,
+        f"no row has the hash {kept.strip()[:12]}... that was kept: rows were removed from the end, or all of them written anew",
+    )
 
 
 def _name(settings: Settings) -> str:

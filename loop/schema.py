@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from loop import triggers
-from loop.ledger_rebuilt import rebuild
+from loop.ledger_rebuilt import book_decisions, rebuild
 
 metadata = MetaData()
 
@@ -259,6 +259,11 @@ def keep_rollbacks(connection: Connection) -> None:
     triggers.keep(connection, [rollbacks.name, restored.name])
 
 
+def seal_decisions(connection: Connection) -> None:
+    """Decisions are rows of the ledger; those that were made before are chained now, which a row says."""
+    book_decisions(connection, metadata.tables)
+
+
 Migration = Callable[[Connection], None]
 
 MIGRATIONS: list[
@@ -268,4 +273,5 @@ MIGRATIONS: list[
     ("refuse hindsight", refuse_hindsight),
     ("keep ledger", keep_ledger),
     ("keep rollbacks", keep_rollbacks),
+    ("seal decisions", seal_decisions),
 ]

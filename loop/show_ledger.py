@@ -93,6 +93,9 @@ def _why(fields: dict[str, Any]) -> str:
     if fields["event"] == "rolled back":
         undone = ", ".join(map(str, fields.get("undone", []))) or "none"
         return f"back to round {fields['to_round']}; rounds undone: {undone}"
+    if fields["event"] == "decided":
+        told = ", ".join(f"{name} {verdict}" for name, verdict in fields.get("verdicts", {}).items())
+        return f"{fields.get('verdict', '')}{f': {told}' if told else ''}"
     if "inclusion_probability" not in fields:
         return str(fields.get("reason", ""))
     return f"{fields.get('reason', '')} (p {fields['inclusion_probability']:.3g})"

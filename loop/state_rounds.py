@@ -158,5 +158,7 @@ def _insert_report(
 ) -> None:
     row = {"number": number, "report": dict(report), "at": write_time(at)}
     connection.execute(schema.reports.insert(), row)
+    seq = connection.scalar(select(func.max(schema.reports.c.seq)))
+    open_ledger(connection).add_decisions([row | {"seq": seq}])
     if probe is not None:
         connection.execute(schema.probes.insert(), {"number": number, "probe": probe})

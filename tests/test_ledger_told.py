@@ -39,10 +39,10 @@ def test_what_the_queue_served_is_told_from_what_was_picked(studio_server: Throw
     assert labelled == {by_hand: "outsider"} | dict.fromkeys(batch, "random") | dict.fromkeys(
         served[8:], "overrun"
     )
-    assert Counter(row["event"] for row in told) == {"asked": 16, "labelled": 11, "read": 1}
+    assert Counter(row["event"] for row in told) == {"asked": 16, "decided": 2, "labelled": 11, "read": 1}
     count = ward.tell("status")["labels"]
     assert (count["random"], count["unasked"], count["overrun"]) == (8, 3, 2)
     out = ward.config.with_name("ledger.csv")
     assert ward.run("ledger", "--out", str(out)).exit_code == 0
     assert studio_server.api_key not in out.read_text()
-    assert "28 rows, each as it was written" in ward.run("ledger", "verify", str(out)).output
+    assert "30 rows, each as it was written" in ward.run("ledger", "verify", str(out)).output

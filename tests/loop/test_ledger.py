@@ -22,6 +22,7 @@ from loop import schema
 from loop.chain import START, extend, find_break, seal
 from loop.cli import main
 from loop.items import Item
+from loop.ledger import Ledger
 from loop.ledger_check import check_ledger
 from loop.ledgerfile import read_file, write_lines
 from loop.state import Round, State
@@ -117,11 +118,11 @@ class Project:
         return [entry.fields() for entry in self.state.ledger()]
 
     def told(self) -> list[tuple[Any, ...]]:
-        """Event, image, stream and round of every row but the asked ones."""
+        """Event, image, stream and round of every row but those of a batch and its decision."""
         return [
             (r["event"], r.get("item"), r.get("stream"), r.get("round"))
             for r in self.rows()
-            if r["event"] != "asked"
+            if r["event"] not in ("asked", "decided")
         ]
 
 
@@ -139,7 +140,7 @@ def test_an_asked_label_says_where_and_why_it_was_asked(project: Project) -> Non
     project.ask(1, 0, *BATCH)
     project.pull(10, label("c", 5, by="8"))
     row = project.rows()[-1]
-    assert (row["seq"], len(row["raw_sha256"])) == (4, 64)
+    assert (row["seq"], len(row["raw_sha256"])) == (5, 64)
     assert {
         "event": "labelled",
         "item": "c",
@@ -160,7 +161,8 @@ def test_an_asked_label_says_where_and_why_it_was_asked(project: Project) -> Non
 
 def test_asked_images_stand_there_before_anybody_answers(project: Project) -> None:
     project.ask(1, 0, *BATCH)
-    rows = project.rows()
+    *rows, decided = project.rows()
+    assert (decided["event"], decided["decision"]) == ("decided", 1)
     assert [(r["event"], r["item"], r["stream"], r["rank"], r["bets"]["Effusion"]) for r in rows] == [
         ("asked", "a", "random", 1, True),
         ("asked", "b", "random", 2, True),
@@ -245,7 +247,7 @@ def test_relabelled_skipped_and_unskipped_labels_keep_their_stream(project: Proj
     assert project.told() == [
         (event, "a", "random", 1) for event in ("labelled", "skipped", "relabelled", "relabelled")
     ]
-    assert all(row["rank"] == 1 for row in project.rows() if row["item"] == "a")
+    assert all(row["rank"] == 1 for row in project.rows() if row.get("item") == "a")
 
 
 def test_a_withdrawn_outsider_that_is_asked_then_is_random(project: Project) -> None:
@@ -438,24 +440,26 @@ def _break_if(state: State, column: str, seq: int, value: bytes) -> int | None:
 @pytest.mark.parametrize(
     ("statement", "row"),
     [
-        ("DELETE FROM ledger WHERE seq = 4", 4),
+        ("DELETE FROM ledger WHERE seq = 5", 5),
         ("UPDATE ledger SET seq = 100 WHERE seq = 2", 2),
-        ("UPDATE ledger SET stream = 'random' WHERE stream = 'outsider'", 6),
-        ("UPDATE ledger SET annotation_id = 1 WHERE seq = 4", 4),
-        ("UPDATE ledger SET round = 2 WHERE seq = 5", 5),
-        ('UPDATE annotations SET answers = \'{"Effusion": 0.0, "Edema": null}\' WHERE seq = 1', 4),
-        ("UPDATE annotations SET annotator = '9' WHERE seq = 2", 5),
-        ("UPDATE annotations SET raw = '{}' WHERE seq = 3", 6),
-        ("DELETE FROM annotations WHERE seq = (SELECT MAX(seq) FROM annotations)", 8),
+        ("UPDATE ledger SET stream = 'random' WHERE stream = 'outsider'", 7),
+        ("UPDATE ledger SET annotation_id = 1 WHERE seq = 5", 5),
+        ("UPDATE ledger SET round = 2 WHERE seq = 6", 6),
+        ('UPDATE annotations SET answers = \'{"Effusion": 0.0, "Edema": null}\' WHERE seq = 1', 5),
+        ("UPDATE annotations SET annotator = '9' WHERE seq = 2", 6),
+        ("UPDATE annotations SET raw = '{}' WHERE seq = 3", 7),
+        ("DELETE FROM annotations WHERE seq = (SELECT MAX(seq) FROM annotations)", 9),
         ("UPDATE picks SET scores = '[0.9, null]' WHERE rank = 2", 2),
         ("UPDATE picks SET stream = 'random' WHERE rank = 3", 3),
         ("UPDATE picks SET inclusion_probability = 1 WHERE rank = 1", 1),
         ("UPDATE rounds SET bets = '{\"Effusion\": false}'", 1),
         ("UPDATE rounds SET at = '2026-03-01T11:00:00.000000+00:00'", 1),
         ("DELETE FROM rounds", 1),
-        ("UPDATE tasks SET task_id = 33 WHERE item = 'd'", 6),
-        ("DELETE FROM gone_tasks", 10),
-        ("INSERT INTO gone_tasks (task_id, at) VALUES (4, '2026-03-01T12:30:00.000000+00:00')", 11),
+        ('UPDATE reports SET report = \'{"round": 1, "verdict": "STOP"}\'', 4),
+        ("DELETE FROM reports", 4),
+        ("UPDATE tasks SET task_id = 33 WHERE item = 'd'", 7),
+        ("DELETE FROM gone_tasks", 11),
+        ("INSERT INTO gone_tasks (task_id, at) VALUES (4, '2026-03-01T12:30:00.000000+00:00')", 12),
         ("UPDATE annotations SET answers = '{' WHERE seq = 1", 1),
     ],
 )
@@ -466,6 +470,7 @@ def test_a_change_of_what_the_rows_tell_of_is_found(path: Path, statement: str, 
         ]
     assert events == [
         *["asked"] * 3,
+        "decided",
         "labelled",
         "skipped",
         "labelled",
@@ -481,10 +486,10 @@ def test_a_change_of_what_the_rows_tell_of_is_found(path: Path, statement: str, 
 def test_a_forger_who_seals_anew_is_found_by_the_tables(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         rows = [json.loads(r) for (r,) in connection.execute("SELECT row FROM ledger ORDER BY seq")]
-    rows[3]["annotator"] = "9"
+    rows[4]["annotator"] = "9"
     for entry in extend(0, START, rows):
         tampered(path, "UPDATE ledger SET row = ?, hash = ? WHERE seq = ?", entry.row, entry.hash, entry.seq)
-    assert break_of(path) == 4
+    assert break_of(path) == 5
 
 
 @settings(max_examples=100, deadline=None)
@@ -533,6 +538,33 @@ def test_an_older_state_gets_its_ledger_once_and_says_that_it_was_made_later(pat
         pytest.raises(sqlite3.IntegrityError, match="never changed"),
     ):
         connection.execute("DELETE FROM ledger")
+
+
+def test_decisions_from_before_they_were_sealed_are_sealed_once(path: Path) -> None:
+    with State.open(str(path)) as state:
+        state.add_rollback(1, after(80))
+        state.add_report(1, {"round": 1, "verdict": "STOP"}, after(90))
+        assert (rolled := state.add_rollback(1, after(99))) is not None
+        assert state.ledger()[-1].fields()["decisions"] == [2]
+        assert rolled.undone == ()
+    with closing(sqlite3.connect(path)) as connection:
+        rows = [json.loads(r) for (r,) in connection.execute("SELECT row FROM ledger ORDER BY seq")]
+    old = [
+        {name: value for name, value in row.items() if name != "decisions"}
+        for row in rows
+        if row["event"] != "decided"
+    ]
+    tampered(path, "DELETE FROM ledger")
+    with State.open(str(path)) as state, state._db.write() as connection:
+        Ledger(connection, schema.metadata.tables)._append(old)
+    assert break_of(path) == len(old) + 1, "the decisions are missing"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM migrations WHERE name = 'seal decisions'")
+    for _ in range(2):
+        with State.open(str(path)) as state:
+            assert state.find_break() is None
+            events = [entry.fields()["event"] for entry in state.ledger()][len(old) :]
+            assert events == ["decided", "decided", "rebuilt"]
 
 
 def test_a_ledger_that_was_emptied_is_not_made_anew(path: Path) -> None:
@@ -589,7 +621,7 @@ def test_an_export_says_what_the_state_says(config: Path, path: Path, kind: str)
     with State.open(str(path)) as state:
         assert read_file(out) == (state.ledger(), None)
     status, told = run("verify", out, "-c", config)
-    assert (status, "10 rows, each as it was written" in told, "the state of world" in told) == (
+    assert (status, "11 rows, each as it was written" in told, "the state of world" in told) == (
         0,
         True,
         True,
@@ -609,11 +641,27 @@ def test_an_older_export_is_a_beginning_of_the_state(config: Path, path: Path) -
 def test_rows_removed_from_the_end_of_the_state_are_found_by_an_export(config: Path, path: Path) -> None:
     out = config.with_name("ledger.jsonl")
     run("-c", config, "--out", out)
-    tampered(path, "DELETE FROM ledger WHERE seq = 10")
+    tampered(path, "DELETE FROM ledger WHERE seq = 11")
     tampered(path, "DELETE FROM gone_tasks")
     assert run("verify", "-c", config)[0] == 0, "the state alone cannot know"
     status, told = run("verify", out, "-c", config, "--json")
-    assert (status, json.loads(told)["bad_row"]) == (2, 10)
+    assert (status, json.loads(told)["bad_row"]) == (2, 11)
+
+
+def test_rows_removed_from_the_end_are_found_by_the_hash_that_was_kept(config: Path, path: Path) -> None:
+    head = json.loads(run("-c", config, "--json")[1])["head"]
+    assert run("verify", "-c", config, "--head", head.upper())[0] == 0
+    with State.open(str(path)) as state:
+        state.add_report(1, {"round": 1, "verdict": "CONTINUE"}, after(60))
+    assert run("verify", "-c", config, "--head", head)[0] == 0, "it stands further up now"
+    tampered(path, "DELETE FROM ledger WHERE seq >= 11")
+    tampered(path, "DELETE FROM gone_tasks")
+    tampered(path, "DELETE FROM reports WHERE seq = 2")
+    assert run("verify", "-c", config)[0] == 0
+    status, told = run("verify", "-c", config, "--head", head, "--json")
+    assert (status, json.loads(told)["bad_row"], head[:12] in told) == (2, 11, True)
+    status, told = run("verify", "-c", config, "--head", head[:12])
+    assert (status, "64 digits" in told) == (2, True)
 
 
 def test_an_export_of_another_project_is_told_apart(config: Path, tmp_path: Path) -> None:
@@ -630,18 +678,18 @@ def test_verify_names_the_first_bad_row_and_ends_with_status_2(config: Path, pat
     tampered(path, "UPDATE annotations SET answers = '{\"Effusion\": 0.0}' WHERE seq = 1")
     status, told = run("verify", "-c", config)
     assert status == 2
-    assert "row 4 is the first that is not as it was written" in " ".join(told.split())
+    assert "row 5 is the first that is not as it was written" in " ".join(told.split())
     assert "answers" in told
 
 
 def test_the_ledger_is_printed_and_given_as_json(config: Path) -> None:
     status, told = run("-c", config, "--last", "4")
     assert status == 0
-    assert "the last 4 of 10 rows" in told
+    assert "the last 4 of 11 rows" in told
     assert "rebooked" in told
     assert "1 skipped random" in told
     rows = json.loads(run("-c", config, "--json")[1])["rows"]
-    assert [row["seq"] for row in rows] == list(range(1, 11))
+    assert [row["seq"] for row in rows] == list(range(1, 12))
     assert all(len(row["hash"]) == 64 for row in rows)
 
 

@@ -555,13 +555,17 @@ class StateContract:
         state.add_report(1, {"round": 1}, after(70), None, {(1, "Effusion"): [0.0, float("nan"), 1.0]})
         assert [(row.get("event"), row.get("stream")) for row in (e.fields() for e in state.ledger())] == [
             ("asked", "random"),
+            ("decided", None),
             ("labelled", "random"),
             ("labelled", "outsider"),
             ("withdrawn", "random"),
             ("withdrawn", "outsider"),  # with its task
             ("gone", None),
             ("read", None),
+            ("decided", None),
+            ("decided", None),
             ("read", None),
+            ("decided", None),
         ]
         assert state.find_break() is None
         assert state.unasked() == {2: "outsider"}
