@@ -110,7 +110,7 @@ class StudioDesk:
         self._ask_readers(batch)
         name = self._stored(version, batch, n_tasks)
         self.studio.serve(self.project_id, name)
-        queue, doubts = self._read_back(name, batch)
+        queue, doubts = self._read_back(name, batch, len(batch))
         return Receipt(name, len(batch), queue, (*warnings, *doubts), gone)
 
     def keep_serving(self, version: str) -> tuple[str, ...]:
@@ -130,14 +130,34 @@ class StudioDesk:
             f"queue was put back to '{version}'. What was labelled meanwhile was not in the loop's order.",
         )
 
-    def go_back(self, version: str, n: int) -> bool:
-        """Serve a version again that was pushed earlier; False if the server does not hold its n predictions any more."""
+    def go_back(self, version: str, n: int, suggestions: Sequence[Suggestion]) -> tuple[str, ...] | None:
+        """Serve a version again that was pushed earlier, as it was pushed.
+
+        Args:
+            version: Its name.
+            n: How many predictions it had.
+            suggestions: What of it is still wanted, in its order.
+
+        Returns:
+            Warnings, where the queue was read back and is not ours; None if the server does not hold the n predictions
+            any more.
+        """
         if self.studio.model_versions(self.project_id).get(version) != n:
-            return False
+            return None
         project = self.studio.project(self.project_id)
         if (project.sampling, project.model_version) != (ORDERED, version):
             self.studio.serve(self.project_id, version)
-        return True
+        there = self.studio.existing(self.project_id, [s.task_id for s in suggestions])
+        return tuple(self._read_back(version, [s for s in suggestions if s.task_id in there], n)[1])
+
+    def ask_no_more(self, task_ids: Sequence[int]) -> None:
+        """Have tasks served to as many people as every task of the project is, and no longer to more."""
+        n = self.studio.project(self.project_id).maximum_annotations
+        if not task_ids or n == 0:
+            return
+        for task_id, (asked, labelled) in self.studio.readers(self.project_id, task_ids).items():
+            if asked > n:
+                self.studio.ask_readers(task_id, n, done=labelled >= n)
 
     def unpush(self, versions: Sequence[str]) -> int:
         """Remove the predictions of versions under whatever name they were stored; annotations made from them stay.
@@ -184,7 +204,7 @@ class StudioDesk:
             return
         asked = self.studio.readers(self.project_id, list(wanted))
         for task_id, n in wanted.items():
-            if asked.get(task_id, n) < n:
+            if task_id in asked and asked[task_id][0] < n:
                 self.studio.ask_readers(task_id, n)
 
     def _stored(self, version: str, batch: Sequence[Suggestion], n_tasks: int) -> str:
@@ -233,8 +253,10 @@ class StudioDesk:
             count = again
         return count
 
-    def _read_back(self, name: str, batch: Sequence[Suggestion]) -> tuple[tuple[int, ...], list[str]]:
-        """Read the queue as Label Studio orders it, taking no locks, and compare it with the batch."""
+    def _read_back(
+        self, name: str, batch: Sequence[Suggestion], n_held: int
+    ) -> tuple[tuple[int, ...], list[str]]:
+        """Read the queue of n predictions as Label Studio orders it, taking no locks, and compare it with the batch."""
         project = self.studio.project(self.project_id)
         warnings = []
         if project.model_version != name or project.sampling != ORDERED:
@@ -251,7 +273,7 @@ class StudioDesk:
                 f"Each image takes {project.maximum_annotations} annotations: Label Studio first fills up "
                 "images that somebody else has begun, then follows the loop's order."
             )
-        rows = self.studio.queue(self.project_id, len(batch) + 1)
+        rows = self.studio.queue(self.project_id, n_held + 1)
         served, done = [t for t, full in rows if not full], {t for t, full in rows if full}
         expected = [s.task_id for s in batch if s.task_id not in done]
         if served != expected and project.maximum_annotations != 0 and not warnings:

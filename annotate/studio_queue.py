@@ -53,25 +53,27 @@ class Queue(Connection):
         path = f"api/projects/{project_id}/model-versions/"
         self._ask(what, "DELETE", path, json={"model_version": version}, request_options={"timeout": 1800.0})
 
-    def readers(self, project_id: int, task_ids: Sequence[int]) -> dict[int, int]:
-        """How many people each of these tasks asks for; tasks that were deleted are left out."""
+    def readers(self, project_id: int, task_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """How many people each of these tasks asks for, and how many labelled it; tasks that were deleted are left out."""
         what = f"reading how many people tasks of project {project_id} ask for"
-        found: dict[int, int] = {}
+        found: dict[int, tuple[int, int]] = {}
         for start in range(0, len(task_ids), self._page_size):
             some = list(task_ids[start : start + self._page_size])
             query = {"filters": {"conjunction": "and", "items": [filtered("id", "in_list", "List", some)]}}
-            rows = self._page(what, project_id, "id,overlap", "task_only", query)
-            found |= {int(row["id"]): int(row["overlap"]) for row in rows}
+            rows = self._page(what, project_id, "id,overlap,total_annotations", "task_only", query)
+            found |= {
+                int(row["id"]): (int(row["overlap"]), int(row.get("total_annotations") or 0)) for row in rows
+            }
         return found
 
-    def ask_readers(self, task_id: int, n: int) -> None:
-        """Serve a task until n different people have labelled it. ``PATCH /api/tasks/{id}/``.
+    def ask_readers(self, task_id: int, n: int, *, done: bool = False) -> None:
+        """Serve a task until n different people have labelled it; ``done``: they have. ``PATCH /api/tasks/{id}/``.
 
         The Community edition takes the number for a single task in its API only: there it follows the queue's order,
         while the project's ``maximum_annotations`` would put every begun task first. A task that was finished for fewer
         is open again.
         """
-        asked = {"overlap": n, "is_labeled": False}
+        asked = {"overlap": n, "is_labeled": done}
         self._ask(f"asking {n} people to label task {task_id}", "PATCH", f"api/tasks/{task_id}/", json=asked)
 
     def queue(self, project_id: int, n: int) -> list[tuple[int, bool]]:

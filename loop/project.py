@@ -29,8 +29,12 @@ class Desk(Source, Protocol):
         """Put the queue back to a version that was pushed, if somebody changed it; says so as a warning."""
         ...
 
-    def go_back(self, version: str, n: int) -> bool:
-        """Serve a version again that was pushed earlier; False if it is not held any more."""
+    def go_back(self, version: str, n: int, suggestions: Sequence[Suggestion]) -> tuple[str, ...] | None:
+        """Serve a version again that was pushed earlier, with warnings; None if it is not held any more."""
+        ...
+
+    def ask_no_more(self, task_ids: Sequence[int]) -> None:
+        """Have tasks no longer served to more people than every task is."""
         ...
 
     def unpush(self, versions: Sequence[str]) -> int:

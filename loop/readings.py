@@ -42,7 +42,13 @@ def note_double_reads(state: State, round_: Round, share: float, at: datetime) -
 
 def wanted_readers(state: State) -> dict[str, int]:
     """Item to the number of people who are to read it, of the images that more than one is asked to read."""
-    return _most([*state.facts(DOUBLE_READS), *state.facts(REVIEW)])
+    return _most([*_double_reads(state, undone=False), *state.facts(REVIEW)])
+
+
+def undone_readings(state: State) -> list[str]:
+    """Images that an undone batch wanted to be read twice, and that nothing else does."""
+    wanted = wanted_readers(state)
+    return [item for item in _most(_double_reads(state, undone=True)) if item not in wanted]
 
 
 def reviewed_at(state: State) -> dict[str, datetime]:
@@ -144,6 +150,12 @@ def _batch_served(state: State) -> list[Any]:
     """What tells whether another batch was served since: the version served, and the rollbacks so far."""
     push = state.last_push()
     return [None if push is None else push[0], len(state.rollbacks())]
+
+
+def _double_reads(state: State, *, undone: bool) -> list[Any]:
+    """What was drawn for second readings in batches that are in force, or that a rollback undid."""
+    gone = state.undone_rounds()
+    return [noted for noted in state.facts(DOUBLE_READS) if (noted["round"] in gone) == undone]
 
 
 def _most(facts: Sequence[Any]) -> dict[str, int]:

@@ -46,8 +46,11 @@ class _Rehearsal:
     def keep_serving(self, version: str) -> tuple[str, ...]:
         return ()
 
-    def go_back(self, version: str, n: int) -> bool:
-        return True
+    def go_back(self, version: str, n: int, suggestions: Sequence[Suggestion]) -> tuple[str, ...] | None:
+        return ()
+
+    def ask_no_more(self, task_ids: Sequence[int]) -> None:
+        pass
 
     def unpush(self, versions: Sequence[str]) -> int:
         return 0

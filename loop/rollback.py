@@ -23,7 +23,7 @@ from typing import Any
 from annotate.records import Label
 from loop.errors import BadInput
 from loop.project import Loop
-from loop.readings import REVIEW, order_queue
+from loop.readings import REVIEW, open_readings, order_queue, undone_readings
 from loop.report import StepReport, as_json
 from loop.rows import Rollback, Round
 from loop.settings import Settings
@@ -131,14 +131,20 @@ def complete_rollback(loop: Loop) -> RollbackReport | None:
     present = next(round_ for round_ in state.rounds() if round_.number == rollback.to_round)
     if loop.board is not None:
         loop.board.go_on()
+    tasks = state.tasks()
+    loop.desk.ask_no_more([tasks[item] for item in undone_readings(state) if item in tasks])
+    double = loop.settings.labels.double_reads > 0
+    suggestions = order_queue(state, present, double=double)
     version, n_served = state.last_push() or (present.version, 0)
-    warnings: tuple[str, ...] = ()
-    if not n_served or not loop.desk.go_back(version, n_served):
-        suggestions = order_queue(state, present, double=loop.settings.labels.double_reads > 0)
-        receipt = loop.desk.push(present.version, suggestions)
+    as_it_was = set(open_readings(state, double=double)) <= {pick.item for pick in present.picks}
+    warnings = loop.desk.go_back(version, n_served, suggestions) if n_served and as_it_was else None
+    later = _later_versions(state, rollback)
+    if warnings is None:  # second readings of other images are open now, or its predictions were removed
+        later += [present.version, version]
+        receipt = loop.desk.push(f"{present.version}-u{rollback.number}", suggestions)
         version, n_served, warnings = receipt.version, receipt.n_served, receipt.warnings
         state.drop_tasks(receipt.gone, loop.clock())
-    removed = loop.desk.unpush([name for name in _later_versions(state, rollback) if name != version])
+    removed = loop.desk.unpush([name for name in dict.fromkeys(later) if name != version])
     state.confirm_rollback(rollback.number, version, n_served, loop.clock())
     report = _tell_rollback(loop.settings, state, rollback)
     return replace(report, removed=removed, warnings=warnings)
@@ -219,11 +225,12 @@ def _tell_round(
 
 
 def _later_versions(state: State, rollback: Rollback) -> list[str]:
-    """What was pushed behind the round: its undone successors, and reviews that were put before one of them."""
+    """What was pushed behind the round: its undone successors, once or again, and reviews that were put before one of them."""
     undone = [round_ for round_ in state.rounds() if round_.number in rollback.undone]
     since = min((round_.at for round_ in undone), default=rollback.at)
     reviews = [told["version"] for told in state.facts(REVIEW) if datetime.fromisoformat(told["at"]) >= since]
-    return [*(round_.version for round_ in undone), *reviews]
+    restored = [one.version for one in state.rollbacks() if one.version and one.to_round in rollback.undone]
+    return [*(round_.version for round_ in undone), *reviews, *restored]
 
 
 def tell_completed(report: RollbackReport, now: StepReport) -> StepReport:

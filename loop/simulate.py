@@ -60,9 +60,12 @@ class Oracle:
         """Nobody changes a simulation's queue."""
         return ()
 
-    def go_back(self, version: str, n: int) -> bool:
+    def go_back(self, version: str, n: int, suggestions: Sequence[Suggestion]) -> tuple[str, ...] | None:
         """Every batch is answered at once, so there is no queue to go back to."""
-        return True
+        return ()
+
+    def ask_no_more(self, task_ids: Sequence[int]) -> None:
+        """One person answers."""
 
     def unpush(self, versions: Sequence[str]) -> int:
         """Nothing was kept of a batch."""

@@ -31,6 +31,7 @@ STEP_POINTS = {
 }
 ROLLBACK_POINTS = {
     "add_rollback": State,
+    "import_predictions": Studio,
     "serve": Studio,
     "delete_predictions": Studio,
     "confirm_rollback": State,

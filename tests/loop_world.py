@@ -95,6 +95,7 @@ class Bench:
         self._clock = Ticks()
         self.deleted: set[int] = set()
         self.serving = ""
+        self.asked_no_more: list[int] = []
 
     def push(self, version: str, suggestions: tuple[Suggestion, ...]) -> Receipt:
         self.serving = version
@@ -116,10 +117,13 @@ class Bench:
     def keep_serving(self, version: str) -> tuple[str, ...]:
         return ()
 
-    def go_back(self, version: str, n: int) -> bool:
+    def go_back(self, version: str, n: int, suggestions: Sequence[Suggestion]) -> tuple[str, ...] | None:
         held = version in [v for v, _ in self.served]
         self.serving = version if held else self.serving
-        return held
+        return () if held else None
+
+    def ask_no_more(self, task_ids: Sequence[int]) -> None:
+        self.asked_no_more = list(task_ids)
 
     def unpush(self, versions: Sequence[str]) -> int:
         gone = [suggestions for v, suggestions in self.served if v in versions]

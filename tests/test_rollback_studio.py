@@ -143,10 +143,16 @@ def test_a_rollback_that_was_killed_is_completed_by_the_next_command(ward: Ward,
     studio, project_id = ward.studio, ward.project_id
     ward.label_next(10)
     first, said = studio.project(project_id).model_version, annotations(ward)
+    served = first
     points = [f"{when}:{name}" for name in ("serve", "delete_predictions") for when in ("before", "after")]
-    for n, point in enumerate(["after:add_rollback", *points, "before:confirm_rollback"], start=1):
+    lost = [
+        f"{when}:import_predictions" for when in ("before", "after")
+    ]  # where the first batch must be pushed anew
+    for n, point in enumerate(["after:add_rollback", *points, "before:confirm_rollback", *lost], start=1):
         asked = told(ward, "step")
         assert (asked["action"], asked["batch"]["round"]) == ("pushed", n + 1)
+        if point in lost:
+            studio.delete_predictions(project_id, served)
         kill_rollback(ward, point)
         if next_command == "rollback":
             assert [r["round"] for r in told(ward, "rollback", "1")["undone"]] == [n + 1]
@@ -154,9 +160,10 @@ def test_a_rollback_that_was_killed_is_completed_by_the_next_command(ward: Ward,
             completed = told(ward, "step")
             assert completed["action"] == "completed"
             assert "interrupted rollback" in completed["warnings"][0]
+        served = f"{first}-u{n}" if point in lost else first
         project = studio.project(project_id)
-        assert (project.sampling, project.model_version) == ("Uncertainty sampling", first)
-        assert list(studio.model_versions(project_id)) == [first]
+        assert (project.sampling, project.model_version) == ("Uncertainty sampling", served)
+        assert studio.model_versions(project_id) == {served: 10}
         assert annotations(ward) == said
         with state_of(ward) as state:
             assert len(state.rollbacks()) == n

@@ -79,7 +79,7 @@ def test_a_push_told_again_asks_for_no_third_reader(place: Workplace, colleague:
     assert work(place.studio, place) == work(colleague, place) == place.tasks[0]
     place.desk.push("loop-r1", asked)
     assert place.studio.queue(place.project_id, 2) == [(place.tasks[0], True), (place.tasks[1], False)]
-    assert place.studio.readers(place.project_id, [place.tasks[0]]) == {place.tasks[0]: 2}
+    assert place.studio.readers(place.project_id, [place.tasks[0]]) == {place.tasks[0]: (2, 2)}
 
 
 def test_what_the_loop_changes_otherwise_leaves_the_number_of_readers(place: Workplace) -> None:
@@ -87,6 +87,17 @@ def test_what_the_loop_changes_otherwise_leaves_the_number_of_readers(place: Wor
     place.studio.update_project(place.project_id, title="another title", show_collab_predictions=True)
     replace(place.desk).push("loop-r2", ask(list(place.tasks[2:4]), {}))
     assert place.studio.readers(place.project_id, list(place.tasks[:2])) == {
-        place.tasks[0]: 2,
-        place.tasks[1]: 1,
+        place.tasks[0]: (2, 0),
+        place.tasks[1]: (1, 0),
     }
+
+
+def test_a_second_reading_that_is_no_longer_wanted_is_released(place: Workplace, colleague: Studio) -> None:
+    first, second, third = place.tasks[:3]
+    place.desk.push("loop-r1", ask([first, second, third], {first: 2, second: 2}))
+    assert work(place.studio, place) == first
+    for _ in range(2):
+        place.desk.ask_no_more([first, second])
+        assert place.studio.readers(place.project_id, [first, second]) == {first: (1, 1), second: (1, 0)}
+    assert place.desk.go_back("loop-r1", 3, ask([first, second, third], {})) == ()
+    assert work(colleague, place) == second, "the first has its one reader"

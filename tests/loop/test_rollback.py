@@ -19,6 +19,7 @@ from loop.controller import ask_first_batch, step
 from loop.errors import BadInput
 from loop.opening import read_book
 from loop.project import Loop
+from loop.readings import DOUBLE_READS
 from loop.rollback import complete_rollback, rehearse_rollback, roll_back
 from loop.show_rollback import show_rollback
 from loop.show_status import show_status
@@ -254,6 +255,7 @@ class Lost(Exception):
 POINTS: list[tuple[str, str]] = [
     ("state", "add_rollback"),
     ("board", "go_on"),
+    ("desk", "ask_no_more"),
     ("desk", "go_back"),
     ("desk", "unpush"),
     ("state", "confirm_rollback"),
@@ -333,8 +335,44 @@ def test_a_batch_that_the_server_lost_is_pushed_anew(ward: Ward) -> None:
     ward.bench.unpush([first.version])
     report = roll_back(ward.loop, 1)
     assert report.warnings == ()
-    assert ward.bench.serving == first.version
-    assert ward.state.last_push() == (first.version, 50)
+    assert ward.bench.serving == f"{first.version}-u1"
+    assert ward.state.last_push() == (f"{first.version}-u1", 50)
+    ward.ask(4)
+    third = ward.state.rounds()[2].version
+    ward.bench.unpush([third])
+    roll_back(ward.loop, 3)
+    assert [version for version, _ in ward.bench.served] == [f"{first.version}-u1", f"{third}-u2"]
+    roll_back(ward.loop, 1)
+    assert [version for version, _ in ward.bench.served] == [f"{first.version}-u1"], (
+        "nothing behind it is left"
+    )
+
+
+def test_second_readings_and_a_review_stay_open_and_draws_of_undone_rounds_do_not(tmp_path: Path) -> None:
+    """What people have begun to read twice in rounds that stand is in front again; what an undone round drew is released."""
+    ward = Ward(tmp_path, labels="double_reads = 0.5")
+    world, bench, state = ward.world, ward.bench, ward.state
+    drawn: list[list[int]] = []
+    for _ in range(2):
+        drawn.append([world.task_of[item] for item in state.facts(DOUBLE_READS)[-1]["items"]])
+        ward.label()
+        step(ward.loop, force=True)
+    somebody = drawn[0][0]
+    bench.answer(somebody, world.answers[somebody], who="bob")  # there is a second reader
+    report = roll_back(ward.loop, 2)
+    third = [world.task_of[item] for item in state.facts(DOUBLE_READS)[2]["items"]]
+    assert sorted(bench.asked_no_more) == sorted(third)
+    assert report.warnings == ()
+    version, queue = next((v, q) for v, q in bench.served if v == bench.serving)
+    assert version.endswith("-u1")
+    open_ = [s.task_id for s in queue if s.readers == 2]
+    assert set(third).isdisjoint(open_)
+    asked = {world.task_of[pick.item] for pick in state.rounds()[1].picks}
+    assert [s.task_id for s in queue][: len(drawn[0]) - 1] == [t for t in open_ if t not in asked], (
+        "first the first round's"
+    )
+    assert somebody not in open_
+    ward.state.close()
 
 
 # -- refusals ----------------------------------------------------------------------------------------------
