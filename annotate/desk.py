@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
 
-from annotate.errors import BadInterface, PushUnconfirmed, StudioUnavailable
+from annotate.errors import BadInterface
 from annotate.interface import Interface, parse_interface
-from annotate.payloads import read_task, read_time, write_prediction
+from annotate.outbox import SUFFIXES, Outbox
+from annotate.payloads import read_task, read_time
 from annotate.records import Pull, Receipt, Roll, Suggestion, Task
 from annotate.studio import Project, Studio
 
-SUFFIXES = ("", "-b", "-c", "-d")
-POLL_S = 2.0
 ORDERED = "Uncertainty sampling"  # the order that follows the loop's ranks
 
 
@@ -96,22 +95,27 @@ class StudioDesk:
             StudioUnavailable: No answer. Push again later.
         """
         n_tasks = self.check_interface().n_tasks
-        there = self.studio.existing(self.project_id, [s.task_id for s in suggestions])
-        batch = sorted((s for s in suggestions if s.task_id in there), key=lambda s: s.rank)
-        warnings = []
-        gone = tuple(s.task_id for s in suggestions if s.task_id not in there)
+        outbox = Outbox(
+            self.studio, self.project_id, self.interface, self.settle_s, self.sleep, self.import_below
+        )
+        name, batch = version, outbox.left(sorted(suggestions, key=lambda s: s.rank))
+        queue: tuple[int, ...] = ()
+        doubts: list[str] = []
+        if batch:
+            self._ask_readers(batch)
+            name, batch = outbox.store(version, batch, n_tasks)
+        if batch:
+            self.studio.serve(self.project_id, name)
+            queue, doubts = self._read_back(name, batch, len(batch))
+        held = {s.task_id for s in batch}
+        gone = tuple(s.task_id for s in suggestions if s.task_id not in held)
         if gone:
-            warnings.append(
+            doubts.insert(
+                0,
                 f"{len(gone)} of {len(suggestions)} tasks of this batch were deleted in Label Studio and left "
-                "out. Import the images again with `loop start` if that was a mistake."
+                "out. Import the images again with `loop start` if that was a mistake.",
             )
-        if not batch:
-            return Receipt(version, 0, (), tuple(warnings), gone)
-        self._ask_readers(batch)
-        name = self._stored(version, batch, n_tasks)
-        self.studio.serve(self.project_id, name)
-        queue, doubts = self._read_back(name, batch, len(batch))
-        return Receipt(name, len(batch), queue, (*warnings, *doubts), gone)
+        return Receipt(name, len(batch), queue, tuple(doubts), gone)
 
     def keep_serving(self, version: str) -> tuple[str, ...]:
         """Put the queue back to a version that was pushed, if somebody changed the project's settings.
@@ -206,52 +210,6 @@ class StudioDesk:
         for task_id, n in wanted.items():
             if task_id in asked and asked[task_id][0] < n:
                 self.studio.ask_readers(task_id, n)
-
-    def _stored(self, version: str, batch: Sequence[Suggestion], n_tasks: int) -> str:
-        """Have the batch stored exactly once under some name; return the name."""
-        send = self._import if n_tasks < self.import_below * len(batch) else self._add
-        counts = self.studio.model_versions(self.project_id)
-        seen = [version + suffix for suffix in SUFFIXES if counts.get(version + suffix)]
-        for name in reversed(seen):
-            if self._settled(name, len(batch)) == len(batch):
-                return name
-        fresh = SUFFIXES[SUFFIXES.index(seen[-1].removeprefix(version)) + 1 :] if seen else SUFFIXES
-        found = counts
-        for name in (version + suffix for suffix in fresh):
-            try:
-                created = send(self._predictions(name, batch))
-            except StudioUnavailable:
-                created = None  # it may have stored all, some or nothing
-            found = {name: self._settled(name, len(batch))}
-            if found[name] == len(batch):
-                return name
-            if created is not None and created < len(batch):
-                break  # dropped on purpose: it would be dropped again
-        raise PushUnconfirmed(
-            f"Label Studio holds {found} instead of {len(batch)} predictions of '{version}'. The queue was "
-            "left as it was. Look at the server's log, then run `loop step` again."
-        )
-
-    def _import(self, predictions: Sequence[dict[str, object]]) -> int:
-        return self.studio.import_predictions(self.project_id, predictions)
-
-    def _add(self, predictions: Sequence[dict[str, object]]) -> int:
-        return len([self.studio.add_prediction(each) for each in predictions])
-
-    def _predictions(self, name: str, batch: Sequence[Suggestion]) -> list[dict[str, object]]:
-        last = batch[-1].rank
-        return [write_prediction(s, last, name, self.interface) for s in batch]
-
-    def _settled(self, name: str, wanted: int) -> int:
-        """Count the predictions under a name: at once if as many as wanted, else when it stands still."""
-        count = self.studio.model_versions(self.project_id).get(name, 0)
-        still_s = 0.0
-        while count != wanted and still_s < self.settle_s:
-            self.sleep(POLL_S)
-            again = self.studio.model_versions(self.project_id).get(name, 0)
-            still_s = still_s + POLL_S if again == count else 0.0
-            count = again
-        return count
 
     def _read_back(
         self, name: str, batch: Sequence[Suggestion], n_held: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
@@ -36,6 +36,7 @@ class SpoilingProxy(ThreadingHTTPServer):
         self.seen: list[str] = []
         self.late: list[threading.Thread] = []
         self.late_s = 3.0
+        self.meanwhile: tuple[str, int, Callable[[], None]] | None = None
 
     @property
     def url(self) -> str:
@@ -44,6 +45,10 @@ class SpoilingProxy(ThreadingHTTPServer):
     def spoil_next(self, path: str, how: Spoil, times: int = 1) -> None:
         """Spoil the next ``times`` calls to addresses that contain ``path``."""
         self.path, self.spoil, self.times = path, how, times
+
+    def do_before(self, path: str, nth: int, action: Callable[[], None]) -> None:
+        """Do something once, just before the nth call from now on to an address that contains ``path``, 1 = the next."""
+        self.meanwhile = path, nth, action
 
     def spoil_call(self, number: int, how: Spoil) -> None:
         """Spoil the call that comes as this one from now on, 0 = the next."""
@@ -65,6 +70,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.seen.append(f"{self.command} {self.path}")
+        if self.server.meanwhile is not None and self.server.meanwhile[0] in self.path:
+            path, left, action = self.server.meanwhile
+            self.server.meanwhile = (path, left - 1, action) if left > 1 else None
+            if left == 1:
+                action()
         how = None
         if self.server.times and self.server.path in self.path:
             self.server.times -= 1

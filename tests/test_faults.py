@@ -24,7 +24,7 @@ from pixels_encoder import write_pictures
 from studio_proxy import Spoil, SpoilingProxy, spoiling_proxy
 
 import loop.start
-from annotate import desk, importing
+from annotate import importing, outbox
 from annotate.desk import StudioDesk
 from annotate.interface import parse_interface
 from annotate.studio import Studio
@@ -78,7 +78,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop.start, "Studio", functools.partial(Studio, timeout_s=PATIENCE_S))
     monkeypatch.setattr(loop.start, "StudioDesk", functools.partial(StudioDesk, settle_s=4.0))
     monkeypatch.setattr(importing, "SETTLE_S", 4.0)
-    monkeypatch.setattr(desk, "POLL_S", 0.5)
+    monkeypatch.setattr(outbox, "POLL_S", 0.5)
     monkeypatch.setattr(importing, "POLL_S", 0.5)
 
 

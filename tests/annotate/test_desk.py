@@ -256,6 +256,8 @@ def test_in_a_large_project_a_batch_is_sent_one_by_one_and_served_in_the_same_or
         ("answer 502", {"loop-r1": 1}),
         ("lose the request", {}),
         ("double", {"loop-r1": 4}),
+        ("answer 500", {}),
+        ("come late", {"loop-r1": 1}),
     ],
 )
 def test_a_batch_that_was_spoiled_on_its_way_one_by_one_is_abandoned(
@@ -266,10 +268,33 @@ def test_a_batch_that_was_spoiled_on_its_way_one_by_one_is_abandoned(
         desk = one_by_one(place.through(proxy.url, studio_server.api_key))
         proxy.spoil_next("api/predictions", how)
         receipt = desk.push("loop-r1", batch(order))
+        proxy.await_late()
         assert desk.push("loop-r1", batch(order)) == receipt
     assert (receipt.version, receipt.queue, receipt.warnings) == ("loop-r1-b", tuple(order), ())
     assert place.studio.model_versions(place.project_id) == stored | {"loop-r1-b": 3}
     assert place.work_through(3) == order
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["one by one", "one import"])
+@pytest.mark.parametrize("which", [0, 1, 3])
+def test_a_task_that_is_deleted_while_a_batch_is_sent_is_left_out_and_told(
+    place: Workplace, studio_server: ThrowawayServer, alone: bool, which: int
+) -> None:
+    """The first was sent already, the second is about to be, the last comes later."""
+    order = list(place.tasks[:4])
+    lost = order[which]
+    with spoiling_proxy(studio_server.url) as proxy:
+        desk = place.through(proxy.url, studio_server.api_key)
+        desk = one_by_one(desk) if alone else desk
+        path, nth = ("api/predictions", 2) if alone else ("import/predictions", 1)
+        proxy.do_before(path, nth, lambda: place.studio.delete_task(lost))
+        receipt = desk.push("loop-r1", batch(order))
+    assert receipt.gone == (lost,)
+    assert receipt.queue == tuple(t for t in order if t != lost)
+    assert receipt.warnings[0].startswith("1 of 4 tasks of this batch were deleted")
+    held = place.studio.model_versions(place.project_id)
+    assert held[receipt.version] == 3
+    assert alone is False or held == {"loop-r1": 3}
 
 
 def test_a_push_that_was_stored_before_the_loop_died_is_not_repeated(place: Workplace) -> None:
