@@ -40,6 +40,7 @@ pytestmark = pytest.mark.studio
 
 N_IMAGES, BATCH = 24, 6
 PATIENCE_S = 2.0  # of the loop's client; what comes late comes later
+SETTLE_S = 4.0  # and more than that is late is too late
 MOST_RUNS = 4  # of a command until it succeeds
 FAULTS: tuple[Spoil, ...] = get_args(Spoil)
 SEED = 6
@@ -76,8 +77,8 @@ def folder(studio_server: ThrowawayServer) -> Path:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for seconds where a real loop waits for a minute."""
     monkeypatch.setattr(loop.start, "Studio", functools.partial(Studio, timeout_s=PATIENCE_S))
-    monkeypatch.setattr(loop.start, "StudioDesk", functools.partial(StudioDesk, settle_s=4.0))
-    monkeypatch.setattr(importing, "SETTLE_S", 4.0)
+    monkeypatch.setattr(loop.start, "StudioDesk", functools.partial(StudioDesk, settle_s=SETTLE_S))
+    monkeypatch.setattr(importing, "SETTLE_S", SETTLE_S)
     monkeypatch.setattr(outbox, "POLL_S", 0.5)
     monkeypatch.setattr(importing, "POLL_S", 0.5)
 
@@ -157,25 +158,40 @@ def proxy(studio_server: ThrowawayServer) -> Iterator[SpoilingProxy]:
         yield proxy
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["import", "one-by-one"])
 def test_a_fault_at_any_call_of_start_and_step_changes_nothing(
-    studio_server: ThrowawayServer, proxy: SpoilingProxy, folder: Path
+    studio_server: ThrowawayServer,
+    proxy: SpoilingProxy,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    alone: bool,
 ) -> None:
-    calm = go_through(studio_server, proxy, folder, "calm", None, "double")
+    """In small projects a batch is sent by one import, in large ones one by one; here the latter in a small one."""
+    if alone:
+        desk = functools.partial(StudioDesk, settle_s=SETTLE_S, import_below=0)
+        monkeypatch.setattr(loop.start, "StudioDesk", desk)
+    way = "alone" if alone else "import"
+    calm = go_through(studio_server, proxy, folder, f"calm-{way}", None, "double")
     n_calls = len(calm.calls)
     every = [(i, how) for i in range(n_calls) for how in FAULTS]
     changing = [(i, how) for i, how in every if not calm.calls[i].startswith("GET")]
+    sending = [(i, how) for i, how in changing if "predictions" in calm.calls[i]]
     rng = np.random.default_rng(SEED)
-    sample = [pairs[k] for pairs, n in ((changing, 3), (every, 2)) for k in rng.choice(len(pairs), n, False)]
+    drawn = ((sending, 3),) if alone else ((changing, 3), (every, 2))
+    sample = [pairs[k] for pairs, n in drawn for k in rng.choice(len(pairs), n, False)]
+    if alone:  # all other calls are those of the other way
+        every = changing = sending
     chosen = {"all": every, "changing": changing}.get(os.environ.get("FAULTS", ""), sample)
     wrong = []
     for i, how in chosen:
         try:
-            told = go_through(studio_server, proxy, folder, f"call-{i}-{how.replace(' ', '-')}", i, how)
+            told = go_through(studio_server, proxy, folder, f"{way}-{i}-{how.replace(' ', '-')}", i, how)
             assert nan_free(told.asked) == nan_free(calm.asked)
             assert told.labels == calm.labels
         except AssertionError as error:
             wrong.append((i, calm.calls[i].partition("?")[0], how, str(error)[:600]))
-    print(f"\n{len(chosen)} faults at {n_calls} calls, {len(wrong)} with another end")
+    kinds = Counter(how for _, how in chosen)
+    print(f"\n{way}: {len(chosen)} faults at {n_calls} calls, {len(wrong)} with another end; {dict(kinds)}")
     assert not wrong, "\n".join(map(str, wrong))
 
 
