@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from annotate.payloads import Json
 from annotate.studio import Studio
 
 ACTIONS = (
@@ -16,8 +17,14 @@ ACTIONS = (
 )
 
 
+HEADER = "X-Annotation-Loop"
+"""What the calls of our webhooks carry, and by what we know them."""
+
+
 def ensure_webhook(studio: Studio, project_id: int, url: str, headers: Mapping[str, str]) -> int:
     """Have Label Studio call an address whenever labels change, without saying which; told twice, it is registered once.
+
+    One that a killed watch of this project left, here or at another address, is removed.
 
     Args:
         studio: The server.
@@ -42,10 +49,15 @@ def ensure_webhook(studio: Studio, project_id: int, url: str, headers: Mapping[s
     }
     kept: int | None = None
     for held in studio.webhooks(project_id):
-        if held["url"] != url:
+        if held["url"] != url and not is_ours(held):
             continue
         if kept is None and {**held, "actions": sorted(held["actions"])}.items() >= wanted.items():
             kept = int(held["id"])
         else:
             studio.delete_webhook(int(held["id"]))
     return studio.create_webhook(project_id, wanted) if kept is None else kept
+
+
+def is_ours(webhook: Json) -> bool:
+    """Whether a watch registered a webhook."""
+    return HEADER in (webhook.get("headers") or {})

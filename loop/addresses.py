@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
 
 from loop.errors import BadInput
+from loop.suffixes import SUFFIXES
 
 HTTP = ("http", "https")
 SIGNS = re.compile(  # parts of a query that say who may read for how long, and not what is read
@@ -126,15 +127,20 @@ def ask_for_key(scheme: str) -> str:
 
 
 def _copy(scheme: str, server: str, path: str, named: str) -> PurePosixPath:
-    """Server and path; a digest where a part cannot be a file's name, and beside the name where a query tells images apart."""
+    """Server and path; a digest where a part cannot be a file's name, and beside the name where a query tells images apart.
+
+    In a store ``a`` may be an object although ``a/b`` is one: here files end like images or in a digest, and folders do not.
+    """
     parts = path.split("/")
     folder = PurePosixPath(scheme, server.lower().replace(":", "_"))
     last = PurePosixPath(parts[-1] or "x")
-    if not all(map(_can_be_a_name, parts)):
+    if not all(map(_can_be_a_name, parts)) or any(part.lower().endswith(SUFFIXES) for part in parts[:-1]):
         suffix = last.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", last.suffix) else ""
         return folder / f"{_digest(f'{path}?{named}')}{suffix}"
     if named:
         last = PurePosixPath(f"{last.stem}-{_digest(named)}{last.suffix}")
+    elif not last.name.lower().endswith(SUFFIXES):
+        last = PurePosixPath(f"{last.name}-{_digest(path)}")
     return folder.joinpath(*parts[:-1], last)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from annotate.errors import AnnotateError, StudioRefused
 from annotate.interface import parse_interface
 from annotate.studio import Project, Studio
+from annotate.webhooks import is_ours
 from loop.checks import Check, Known
 from loop.items import Item, content_id
 from loop.settings import Settings
@@ -29,11 +32,40 @@ def look_at_served(
         "Label Studio does not tell TASK_LOCK_TTL; by default an image that somebody opened and left is theirs for a day",
         "Where that holds a batch up, run Label Studio with TASK_LOCK_TTL=3600.",
     )
-    yield Check(
-        "webhooks",
-        "ok",
-        "none are needed: the loop asks by itself, so Label Studio's guard against local addresses may stay closed",
-    )
+    yield from tried("webhooks", lambda: check_webhooks(studio, project))
+
+
+def check_webhooks(studio: Studio, project: Project | None) -> Check:
+    """Does Label Studio call a watch, and does anybody answer? Each call that nobody answers costs an annotator a second."""
+    held = studio.webhooks(project.project_id) if project is not None else []
+    urls = [str(hook["url"]) for hook in held if is_ours(hook)]
+    if not urls:
+        return Check(
+            "webhooks",
+            "ok",
+            "none are needed: the loop asks by itself, so Label Studio's guard against local addresses may stay closed",
+        )
+    if silent := [url for url in urls if not _answers(url)]:
+        return Check(
+            "webhooks",
+            "warning",
+            f"Label Studio calls {silent[0]} whenever somebody labels, and nobody answers there, seen from here: each annotator "
+            "waits for it, up to a second an image",
+            "If no `loop watch --listen` runs there, one was killed: start it again, or remove the webhook in the project's "
+            "settings (Webhooks).",
+        )
+    return Check("webhooks", "ok", f"a watch is woken at {', '.join(urls)}")
+
+
+def _answers(url: str) -> bool:
+    """Whether somebody listens at an address."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    try:
+        with socket.create_connection((parts.hostname, port), timeout=2.0):
+            return True
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

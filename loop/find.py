@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 from loop.addresses import Address, is_address, join
 from loop.errors import BadInput
 from loop.fetch import Wanted, fetch_file, fetch_images, read_wanted
-from loop.images import SUFFIXES, BadImage, is_dicom, read_patient_id
+from loop.images import BadImage, is_dicom, read_patient_id
 from loop.manifest import read_rows
 from loop.object_store import list_images
+from loop.suffixes import SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from loop.commits import whole
 from loop.errors import BadInput
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 MOST_PIXELS = 2 * (
     Image.MAX_IMAGE_PIXELS or 89_478_485
 )  # beyond it a header is damaged, or the file an attack

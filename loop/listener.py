@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from annotate.webhooks import HEADER
 from loop.bell import Bell
+from loop.commits import whole
 from loop.errors import BadInput
 
-HEADER = "X-Annotation-Loop"
 LARGEST_BODY = 1 << 20  # bytes; without a payload, as we register it, Label Studio sends about 35
 MOST_AT_ONCE = 32  # deliveries; more wait a moment, then they are hung up on
 PATIENCE_S = 0.25  # less than the second that Label Studio waits, and an annotator with it
@@ -50,14 +51,32 @@ def read_place(text: str) -> tuple[str, int]:
     return host, port
 
 
+def require_plain(url: str) -> None:
+    """Refuse an address that Label Studio cannot call, or that holds what must not be shown.
+
+    Raises:
+        BadInput: It is no http address, or holds a name, a password or a query.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadInput("--listen-url is no address. Write for example --listen-url http://192.168.0.7:8090/.")
+    if "@" in parts.netloc or parts.query:
+        raise BadInput(
+            f"--listen-url at {parts.hostname} holds a name, a password or a query; whoever may see the project's settings could "
+            "read it there. Take it out: calls are told from strangers' by a secret header."
+        )
+
+
 def ensure_secret(path: Path) -> str:
     """The secret of a project's webhook, made the first time; only its owner can read the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+    if not path.exists() or not path.stat().st_size:
+        with whole(path) as draft, open(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "w") as out:
             out.write(secrets.token_urlsafe(32))
-    except FileExistsError:
-        pass
     held = path.read_text().strip()
     if len(held) < 16:
         raise BadInput(

@@ -10,7 +10,7 @@ from typing import Any
 
 from loop.addresses import HTTP, Address, ask_for_key
 from loop.errors import BadInput, Unavailable
-from loop.images import SUFFIXES
+from loop.suffixes import SUFFIXES
 
 MOST_BYTES = 2**30  # of one image; beyond it is something else
 
@@ -88,7 +88,7 @@ def check_size(n: int) -> None:
 
 
 class _Translating:
-    """Errors of an object store in our own words: those of fsspec, and of the library behind S3."""
+    """Errors of an object store in our own words: those of fsspec, and of the library behind a store, whichever it is."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -106,7 +106,7 @@ class _Translating:
             raise refused(self._address, "the store refuses it") from None
         if s3 and isinstance(error, (s3.NoCredentialsError, s3.PartialCredentialsError, s3.ProfileNotFound)):
             raise refused(self._address, "no key is given") from None
-        if isinstance(error, OSError) or (s3 and isinstance(error, s3.BotoCoreError)):
+        if isinstance(error, OSError) or _is_foreign(error):
             elsewhere = (
                 " For a store that is not Amazon's export AWS_ENDPOINT_URL_S3=..."
                 if self._address.scheme == "s3" and not os.environ.get("AWS_ENDPOINT_URL_S3")
@@ -117,6 +117,15 @@ class _Translating:
             ) from None
 
 
+def _is_foreign(error: BaseException) -> bool:
+    """Whether a library made an error class of its own for it; what Python itself raises would be a mistake of ours."""
+    return isinstance(error, Exception) and type(error).__module__.partition(".")[0] not in (
+        "builtins",
+        "annotate",
+        "loop",
+    )
+
+
 def _store(address: Address) -> tuple[Any, str]:
     """The file system that keeps an address, and its path there."""
     import fsspec
@@ -124,7 +133,8 @@ def _store(address: Address) -> tuple[Any, str]:
     if "::" in address.full or address.scheme in ("local", "filecache", "simplecache", "blockcache"):
         raise BadInput(f"{address.scheme}:// is no store of images; write http, https, s3 or another store")
     try:
-        return fsspec.core.url_to_fs(address.full)  # type: ignore[no-any-return]
+        with _Translating(address):
+            return fsspec.core.url_to_fs(address.full)  # type: ignore[no-any-return]
     except ImportError:
         extra = (
             "pip install 'annotation-loop[s3]'" if address.scheme == "s3" else "see fsspec's documentation"

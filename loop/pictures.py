@@ -14,8 +14,9 @@ from typing import IO, Literal
 
 from loop.errors import BadInput
 from loop.find import find_images
-from loop.images import SUFFIXES, Readable, says_dicom
+from loop.images import Readable, says_dicom
 from loop.items import content_id
+from loop.suffixes import SUFFIXES
 
 MOST_BYTES = 2**30  # of one file in a zip; beyond it the zip is an attack
 UNREADABLE = (EOFError, NotImplementedError, RuntimeError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 from annotate.errors import AnnotateError, StudioUnavailable
 from annotate.studio import Studio
-from annotate.webhooks import ensure_webhook
+from annotate.tokens import hide
+from annotate.webhooks import HEADER, ensure_webhook
 from loop.bell import Bell
 from loop.errors import BadInput
-from loop.listener import EVERYWHERE, HEADER, ensure_secret, listening, read_place
+from loop.listener import EVERYWHERE, ensure_secret, listening, read_place, require_plain
 from loop.project import Loop
 from loop.settings import Settings
 
@@ -35,9 +36,11 @@ def woken(settings: Settings, api_key: str, loop: Loop, listen: str, url: str | 
         url: The same as Label Studio's machine knows it; None = it is that.
 
     Raises:
-        BadInput: Nobody can listen there, or the address alone does not tell where Label Studio finds us.
+        BadInput: Nobody can listen there, ``url`` is none or holds a password, or the address alone does not tell where Label Studio finds us.
     """
     host, port = read_place(listen)
+    if url is not None:
+        require_plain(url)
     if url is None and host in EVERYWHERE:
         raise BadInput(
             f"--listen {listen} listens everywhere, which does not tell where Label Studio finds this machine. Add "
@@ -62,7 +65,7 @@ def woken(settings: Settings, api_key: str, loop: Loop, listen: str, url: str | 
                 "%s This watch polls. To have it woken all the same, register the webhook %s by hand (project settings, "
                 "Webhooks), without payload, with the header %s: the content of %s. Label Studio calls no private "
                 "address unless it runs with SSRF_PROTECTION_ENABLED=false.",
-                error,
+                hide(str(error), secret),
                 address,
                 HEADER,
                 path,
@@ -75,7 +78,7 @@ def woken(settings: Settings, api_key: str, loop: Loop, listen: str, url: str | 
                     studio.delete_webhook(webhook)
                 except AnnotateError as error:
                     log.warning(
-                        "%s The webhook %s is still registered; the next watch at this address takes it over.",
+                        "%s The webhook %s is still registered; the next `loop watch --listen` removes it.",
                         error,
                         address,
                     )

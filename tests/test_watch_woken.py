@@ -88,6 +88,7 @@ def test_whatever_people_do_is_seen_at_once_and_the_webhook_goes_with_the_watch(
     studio, project_id = ward.studio, ward.project_id
     with Watch(ward) as watching:
         (hook,) = studio.webhooks(project_id)
+        assert ward.examine()["webhooks"]["fact"] == f"a watch is woken at {hook['url']}"
         assert (hook["send_payload"], hook["is_active"]) == (False, True)
         assert watching.outstanding() == 10
         (task_id,) = ward.label_next(1)
@@ -124,7 +125,12 @@ def test_a_webhook_that_a_killed_watch_left_is_taken_over(open_server: Throwaway
     assert again != left
     twin = studio.create_webhook(project_id, {"url": url, "actions": [], "headers": {}})
     other = studio.create_webhook(project_id, {"url": "http://127.0.0.1:10/", "actions": [], "headers": {}})
-    assert len({again, twin, other}) == 3
+    elsewhere = {"url": "http://127.0.0.1:11/", "actions": [], "headers": {"X-Annotation-Loop": "old"}}
+    moved = studio.create_webhook(project_id, elsewhere)
+    assert len({again, twin, other, moved}) == 4
+    told = ward.examine()
+    assert told["webhooks"]["state"] == "warning"
+    assert "nobody answers there" in told["webhooks"]["fact"]
     assert ensure_webhook(studio, project_id, url, {"X-Annotation-Loop": "new"}) == again
     assert {hook["id"] for hook in studio.webhooks(project_id)} == {again, other}
 
@@ -174,6 +180,13 @@ def test_a_place_that_says_nothing_of_where_it_is_wants_an_address(open_server: 
             woken(settings, open_server.api_key, loop, "x", None),
         ):
             pass
+        for bad, said in (("http://me:hunter2@host/", "holds a name"), ("host:80", "no address")):
+            with (
+                pytest.raises(BadInput, match=said) as refused,
+                woken(settings, open_server.api_key, loop, HERE, bad),
+            ):
+                pass
+            assert "hunter2" not in str(refused.value)
         with woken(settings, open_server.api_key, loop, "0.0.0.0:0", "http://127.0.0.1:9/loop/"):
             (hook,) = ward.studio.webhooks(ward.project_id)
             assert hook["url"] == "http://127.0.0.1:9/loop/"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from annotate.interface import make_interface
 from annotate.matching import Sought, match_existing
 from loop.addresses import identity, read_address
@@ -28,3 +30,11 @@ def test_what_is_no_address_of_an_image_has_no_identity() -> None:
     assert [identity(text) for text in ("", "cxr/1.png", "https://u:p@host/1.png", "file:///1.png")] == [
         ""
     ] * 4
+
+
+@pytest.mark.parametrize("key", ["a", "a.png", "study/1.2.840", "study.dcm"])
+def test_an_object_whose_key_is_also_a_folder_has_a_copy_beside_the_folder(key: str) -> None:
+    file, below = read_address(f"s3://b/{key}").copy, read_address(f"s3://b/{key}/1.png").copy
+    assert file not in below.parents
+    assert {file, *file.parents}.isdisjoint({below})
+    assert file != read_address(f"s3://b/{key}2").copy

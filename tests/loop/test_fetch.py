@@ -22,6 +22,7 @@ from loop.addresses import Address, is_address, join, read_address
 from loop.errors import BadInput, LoopError, Unavailable
 from loop.find import Found, fetch_found, find_images
 from loop.items import hash_images
+from loop.object_store import save_object
 
 KEY = b"secret"
 
@@ -269,6 +270,30 @@ def test_a_store_that_holds_nothing_or_is_not_known_is_refused(tmp_path: Path, s
     ):
         with pytest.raises(BadInput, match=fact):
             find_images(read_address(source), "", KEY, tmp_path)
+
+
+def test_what_any_store_s_own_library_raises_is_told_in_our_words(tmp_path: Path) -> None:
+    """As gcsfs lets an error of google-auth through, from a class that fsspec does not know."""
+    import fsspec
+
+    error = type("DefaultCredentialsError", (Exception,), {"__module__": "google.auth.exceptions"})
+
+    class Strange(fsspec.AbstractFileSystem):  # type: ignore[misc]
+        protocol = "strange"
+
+        def find(self, path: str, **_: Any) -> Any:
+            raise error("no credentials")
+
+        def size(self, path: str) -> int:
+            raise TypeError("a mistake of ours")
+
+    fsspec.register_implementation("strange", Strange)
+    with pytest.raises(
+        Unavailable, match=r"strange://bucket/chest could not be fetched \(DefaultCredentialsError\)"
+    ):
+        find_images(read_address("strange://bucket/chest"), "", KEY, tmp_path)
+    with pytest.raises(TypeError):
+        save_object(read_address("strange://bucket/1.png"), tmp_path / "1.png")
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated(tmp_path: Path) -> None:

@@ -1,0 +1,3 @@
+"""How files of images end."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
