@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from forecasting.stopping import Verdict
+from forecasting.words import counted
 from loop.assess import Assessment
 from loop.book import Book
 from loop.features import Features, FeatureStore
@@ -130,6 +131,23 @@ def doubt_batch(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
             "certificate gets no new evidence, and what selection does to the AUC is not measured any more."
         ]
     return []
+
+
+def doubt_first(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
+    """Why the first batch is smaller than it should be, if it is."""
+    wanted, budget = loop.settings.batch.size, loop.settings.stop.budget
+    if len(picks) == wanted:
+        return []
+    if len(picks) == _size(loop.settings, book):
+        why = f"[stop] budget = {budget} allows no more"
+    elif any(pick.stream == "active" for pick in picks) or not book.active_pool:
+        why = f"no other image can be asked: {counted(len(loop.state.items()), 'image')} were found, and a batch asks one a patient"
+    else:
+        why = (
+            f"a first batch is all random, and the random stream has only {counted(len(book.random_next), 'image')} that can be "
+            "asked: one image a patient, of at most half of the patients. Later batches ask others, too"
+        )
+    return [f"The first batch has {len(picks)} of the {wanted} images of [batch] size: {why}."]
 
 
 def _rng(loop: Loop, number: int) -> np.random.Generator:

@@ -47,6 +47,7 @@ class Known:
         served: Model version and number of predictions that were pushed last.
         unfinished: Whether a push or a rollback was begun and not confirmed.
         closed: Whether the loop closed the queue, on STOP.
+        started: Whether a batch was asked; if not, `loop start` was refused or interrupted.
     """
 
     behind: Sequence[str]
@@ -57,6 +58,7 @@ class Known:
     served: tuple[str, int] | None
     unfinished: bool
     closed: bool = False
+    started: bool = True
 
 
 def read_known(settings: Settings) -> Known | None:
@@ -79,4 +81,5 @@ def read_known(settings: Settings) -> Known | None:
             served=served_now(state),
             unfinished=state.unconfirmed() is not None or state.unfinished_rollback() is not None,
             closed=bool((state.fact(BEFORE_STOP) or {}).get("closed")),
+            started=state.n_rounds() > 0,
         )

@@ -54,6 +54,13 @@ def check_state(settings: Settings, known: Known | None) -> Check:
             f"an older release wrote it ({', '.join(known.behind)} will be done)",
             "Keep a copy of it; the next command brings it up to date, and the older release cannot read it then.",
         )
+    if not known.started:
+        return Check(
+            "state",
+            "warning",
+            "not started: the last `loop start` was refused or interrupted before a batch was asked",
+            "Run `loop start` again: it says what is missing, and what it did is kept.",
+        )
     if known.unfinished:
         return Check(
             "state",

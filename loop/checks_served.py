@@ -89,24 +89,9 @@ def check_image(settings: Settings, known: Known, studio: Studio, project: Proje
     try:
         content = studio.image(tried.address)
     except AnnotateError as error:
-        folders = studio.local_folders(project.project_id) if "local-files" in tried.address else []
-        served = (
-            f" Folders it serves to this project: {', '.join(folders) or 'none'}."
-            if folders or "local" in tried.address
-            else ""
-        )
-        return Check("image", "error", f"{tried.address}: {error}{served}", _serving(settings))
-    if not content:
-        return Check("image", "error", f"{tried.address} is empty", _serving(settings))
-    if tried.item.path.suffix.lower() in (".png", ".jpg", ".jpeg") and tried.item.path.is_file():
-        ours = tried.item.path.read_bytes() == content
-        if content_id(tried.item.path) == tried.item.item and not ours:
-            return Check(
-                "image",
-                "error",
-                f"{tried.address} shows another picture than {tried.item.path}: annotators would label the wrong image",
-                "See that [label_studio] document_root (or url_prefix) means the same folder on both machines.",
-            )
+        return tell_unseen(settings, studio, project.project_id, tried.address, error)
+    if (wrong := compare_image(settings, tried.item, tried.address, content)) is not None:
+        return wrong
     try:
         studio.image(tried.address, known=False)
     except StudioRefused:
@@ -119,6 +104,33 @@ def check_image(settings: Settings, known: Known, studio: Studio, project: Proje
         f"{tried.address} can be fetched by anybody who reaches the server, without a key",
         "Patients' images should be behind a login: local files of Label Studio are; see what serves these.",
     )
+
+
+def tell_unseen(
+    settings: Settings, studio: Studio, project_id: int, address: str, error: AnnotateError
+) -> Check:
+    """An image that was not given out: why, and which folders are."""
+    folders = studio.local_folders(project_id) if "local-files" in address else []
+    served = (
+        f" Folders it serves to this project: {', '.join(folders) or 'none'}." if "local" in address else ""
+    )
+    return Check("image", "error", f"{address}: {error}{served}", _serving(settings))
+
+
+def compare_image(settings: Settings, item: Item, address: str, content: bytes) -> Check | None:
+    """What is wrong with an image that was given out; None if nothing is."""
+    if not content:
+        return Check("image", "error", f"{address} is empty", _serving(settings))
+    if item.path.suffix.lower() in (".png", ".jpg", ".jpeg") and item.path.is_file():
+        ours = item.path.read_bytes() == content
+        if content_id(item.path) == item.item and not ours:
+            return Check(
+                "image",
+                "error",
+                f"{address} shows another picture than {item.path}: annotators would label the wrong image",
+                "See that [label_studio] document_root (or url_prefix) means the same folder on both machines.",
+            )
+    return None
 
 
 def _pick(known: Known, studio: Studio, project: Project) -> _Tried | None:

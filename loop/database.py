@@ -64,7 +64,7 @@ class Database:
             NotStarted: There is none.
         """
         missing = NotStarted(
-            f"There is no state at {_hidden(url)}: the project was not started. Run `loop start` first."
+            f"not started: there is no state at {_hidden(url)}. Run `loop start` first."
         )
         if url == MEMORY:
             raise missing
