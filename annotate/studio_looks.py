@@ -28,17 +28,6 @@ class Looks(Connection):
             str(row["path"]) for row in self._read(what, "api/storages/localfiles", {"project": project_id})
         ]
 
-    def n_members(self, project_id: int) -> int:
-        """How many users were made members of the project itself; the Community edition knows none."""
-        what = f"counting the members of project {project_id}"
-        try:
-            members = self._read(what, f"api/projects/{project_id}/members/")
-        except StudioRefused as error:
-            if "(HTTP 404)" in str(error):
-                return 0
-            raise
-        return len(members["results"] if isinstance(members, dict) else members)
-
     def task_data(self, project_id: int, task_id: int) -> Json | None:
         """The data of a task; None if the project does not have it (any more)."""
         query = {"filters": {"conjunction": "and", "items": [filtered("id", "in_list", "List", [task_id])]}}
@@ -74,7 +63,9 @@ class Looks(Connection):
             if response.is_success and kind in ("text/html", "application/json"):  # a login page, perhaps
                 raise ApiError(status_code=401, body=f"{kind} instead of an image")
             if response.status_code == 404:  # says nothing more, and means neither the project nor the key
-                raise StudioRefused(f"{'Its server' if foreign else 'Label Studio'} has no image there (HTTP 404).")
+                raise StudioRefused(
+                    f"{'Its server' if foreign else 'Label Studio'} has no image there (HTTP 404)."
+                )
             refuse_bad(response)
             return response.content
 

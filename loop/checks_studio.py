@@ -260,7 +260,7 @@ def check_annotations(project: Project, *, closed: bool = False) -> Check:
 
 
 def check_members(studio: Studio, project: Project) -> Check:
-    """With more than one member of the project itself, Label Studio draws among the first of the queue."""
+    """With more than one member of the project itself, Label Studio draws at random among those of the queue."""
     n = studio.n_members(project.project_id)
     if n < 2:
         return Check(
@@ -269,7 +269,7 @@ def check_members(studio: Studio, project: Project) -> Check:
     return Check(
         "members",
         "warning",
-        f"the project has {n} members of its own: Label Studio then draws each next task at random from the first {n + 1}",
+        f"the project has {n} members of its own: Label Studio then draws each next task at random from the batch",
         "Remove them from the project (they stay in the organization), where the order must hold exactly.",
     )
 

@@ -11,7 +11,15 @@ import numpy as np
 
 from annotate.records import Receipt
 from loop.assess import assess
-from loop.batch import choose_batch, choose_first, cold_start, doubt_batch, doubt_first, score_first, version_of
+from loop.batch import (
+    choose_batch,
+    choose_first,
+    cold_start,
+    doubt_batch,
+    doubt_first,
+    score_first,
+    version_of,
+)
 from loop.book import Book
 from loop.declared import doubt_declaration
 from loop.errors import BadInput

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -235,7 +235,9 @@ def test_tasks_are_matched_to_images_however_they_name_them(
     else:
         begun = adopt(ward, project_id, ["Effusion"], *more)
         assert begun["imported"] == (25 if shape == "upload" else 0)
-        unseen = [line for line in begun["report"]["warnings"] if "could not be fetched from this machine" in line]
+        unseen = [
+            line for line in begun["report"]["warnings"] if "could not be fetched from this machine" in line
+        ]
         assert len(unseen) == (shape in ("http", "data key"))
     with state_of(ward) as state:
         path_of = {item.item: item.path.name for item in state.items()}

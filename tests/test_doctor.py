@@ -25,6 +25,7 @@ from annotate.wire import Greeting
 from loop import checks_studio
 from loop.checks import Known
 from loop.cli import main
+from loop.controller import ask_first_batch
 from loop.encoders.presence import weights_are_here, weights_file
 from loop.settings import load_settings
 
@@ -155,8 +156,18 @@ def started(config: Path) -> Path:
     """A state as `loop start` leaves one, of images that are no files."""
     folder = config.parent / "ward"
     folder.mkdir()
-    World(config.parent, n=30).state(str(folder / "state.db")).close()
+    world = World(config.parent, n=30)
+    with world.state(str(folder / "state.db")) as state:
+        ask_first_batch(world.loop(state, settings=load_settings(config, {}, {})))
     return config
+
+
+def test_a_start_that_was_refused_is_told_as_not_started(config: Path) -> None:
+    (config.parent / "ward").mkdir()
+    World(config.parent, n=30).state(str(config.parent / "ward" / "state.db")).close()
+    check = by_name(examined(config)[1])["state"]
+    assert (check["state"], check["fact"][:12]) == ("warning", "not started:")
+    assert "loop start" in check["fix"]
 
 
 def test_images_that_are_gone_are_an_error_once_they_are_in_our_care(started: Path) -> None:

@@ -174,4 +174,4 @@ def test_a_member_list_makes_label_studio_draw_at_random(ward: Ward, monkeypatch
     monkeypatch.setattr(Studio, "n_members", lambda *_: 3)
     check = checks_studio.check_members(ward.studio, ward.studio.project(ward.project_id))
     assert check.state == "warning"
-    assert "first 4" in check.fact
+    assert "3 members of its own" in check.fact

@@ -117,4 +117,6 @@ def test_a_first_batch_that_is_smaller_than_asked_says_why(studio_server: Throwa
     begun = ward.tell("start")
     assert begun["report"]["batch"]["size"] == 6
     (told,) = begun["report"]["warnings"]
-    assert told.startswith("The first batch has 6 of the 10 images of [batch] size: a first batch is all random, and")
+    assert told.startswith(
+        "The first batch has 6 of the 10 images of [batch] size: a first batch is all random, and"
+    )
