@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+
+NOWHERE: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +63,25 @@ class Habits:
     n_members: int = 0
 
 
-def order_for(person: int | None, queue: Sequence[Place], habits: Habits) -> list[int]:
-    """The tasks of the queue that somebody gets, in order, but for those that others have open; their own comes first.
+def order_for(
+    person: int | None, queue: Sequence[Place], habits: Habits, open_elsewhere: Mapping[int, int] = NOWHERE
+) -> list[int]:
+    """The tasks of the queue that somebody gets, in order; one that they have open themselves comes before.
 
     Args:
         person: Label Studio's user id; None = somebody who annotated none of them.
         queue: In Label Studio's order.
         habits: The project's.
+        open_elsewhere: Task to how many other people have it open, where that is known.
     """
-    open_ = [
-        place for place in queue if not place.is_done and all(said.person != person for said in place.said)
-    ]
+    left = [place for place in queue if not place.is_done and person not in _people_of(place)]
     if habits.several_first:
-        open_ = [place for place in open_ if place.readers > 1] or open_
-    return [place.task_id for place in open_ if _n_counted(place, person, habits) < place.readers]
+        left = [place for place in left if place.readers > 1] or left
+    return [
+        place.task_id
+        for place in left
+        if _n_counted(place, person, habits) + open_elsewhere.get(place.task_id, 0) < place.readers
+    ]
 
 
 def tell_detours(
@@ -98,52 +106,49 @@ def tell_detours(
             "The project evaluates annotators: Label Studio gives starred images first, at random. Set "
             '{"annotator_evaluation_enabled": false} over the API, where the order must hold.'
         )
+    if habits.several_first and len({place.readers > 1 for place in queue if not place.is_done}) > 1:
+        told.append(
+            "Label Studio gives images for several readers before all others (show_overlap_first), whatever their place in the "
+            'batch. Set {"show_overlap_first": false} over the API, where the order must hold.'
+        )
+    of_place = Habits(habits.skip_queue)
     place_of = {place.task_id: place for place in queue}
     there = [place_of[task_id] for task_id in wanted if task_id in place_of]
-    seen = {said.person for place in queue for said in place.said}
-    withheld: dict[int | None, int] = {}
-    for person in (None, *sorted(seen)):
-        given = set(order_for(person, queue, habits))
-        theirs = [p for p in there if not p.is_done and all(said.person != person for said in p.said)]
-        late = [p for p in theirs if p.task_id not in given]
-        if habits.several_first and any(p.readers == 1 for p in late):
-            told.append(
-                "Label Studio gives images for several readers before all others (show_overlap_first), whatever their place in "
-                'the batch. Set {"show_overlap_first": false} over the API, where the order must hold.'
-            )
-            habits = Habits(habits.skip_queue)  # said once; what else is withheld is told of all images
-            late = [p for p in theirs if p.task_id not in order_for(person, queue, habits)]
-        if late:
-            withheld[person] = len(late)
+    seen = sorted({said.person for place in queue for said in place.said})
+    given = {person: order_for(person, there, of_place) for person in (None, *seen)}
+    withheld = {
+        person: n
+        for person, order in given.items()
+        if (n := sum(not p.is_done and person not in _people_of(p) for p in there) - len(order))
+    }
     if withheld:
-        names = [
-            f"{_name(people, person)} ({n})" for person, n in withheld.items() if person is not None
-        ] or ["somebody who comes new"]
+        names = [f"{_name(people, person)} ({n})" for person, n in withheld.items()]
         told.append(
             f"Images that somebody skipped are kept for who skipped them (skip_queue = {habits.skip_queue}): Label Studio does not "
-            f'give them to {", ".join(names)}, and nobody else finishes them. Set {{"skip_queue": "REQUEUE_FOR_OTHERS"}} over '
-            "the API."
+            f'give them to {", ".join(names)}. Set {{"skip_queue": "REQUEUE_FOR_OTHERS"}} over the API.'
         )
-    if there and order_for(None, queue, habits):
-        through = [person for person in sorted(seen) if not order_for(person, queue, habits)]
-        if through:
-            names = [_name(people, person) for person in through]
-            told.append(
-                f"Nothing that is asked is left for {', '.join(names)}, who answered all of it: what Label Studio gives them "
-                "next, nobody asked for. The rest waits for others."
-            )
+    through = [_name(people, person) for person in seen if not given[person]]
+    if given[None] and through:
+        told.append(
+            f"Nothing that is asked is left for {', '.join(through)}, who answered all of it: what Label Studio gives them next, "
+            "nobody asked for. The rest waits for others."
+        )
     return told
+
+
+def _people_of(place: Place) -> set[int]:
+    return {said.person for said in place.said}
 
 
 def _n_counted(place: Place, person: int | None, habits: Habits) -> int:
     """How many of its annotations Label Studio counts when it asks whether one more is wanted."""
-    by_others = [said for said in place.said if not said.starred]
+    counted = [said for said in place.said if not said.starred]
     if habits.skip_queue == "REQUEUE_FOR_OTHERS":
-        return sum(not said.skipped or said.person == person for said in by_others)
+        return sum(not said.skipped or said.person == person for said in counted)
     if habits.skip_queue == "REQUEUE_FOR_ME":
-        return sum(not said.skipped or said.person != person for said in by_others)
-    return len(by_others)
+        return sum(not said.skipped or said.person != person for said in counted)
+    return len(counted)
 
 
 def _name(people: Mapping[int, str], person: int | None) -> str:
-    return people.get(person or 0, f"user {person}")
+    return "whoever comes new" if person is None else people.get(person, f"user {person}")
