@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from annotate.errors import AnnotateError, StudioRefused
 from annotate.interface import parse_interface
+from annotate.next_tasks import order_for, tell_detours
 from annotate.studio import Project, Studio
 from annotate.webhooks import is_ours
 from loop.checks import Check, Known
@@ -66,6 +67,25 @@ def _answers(url: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def check_next(studio: Studio, project: Project, known: Known) -> Check:
+    """What does each annotator get next, as far as it can be told without their keys?"""
+    if known.served is None or project.maximum_annotations != 1 or project.model_version != known.served[0]:
+        return Check("next task", "not checked", "the queue is not the loop's, see above and below")
+    places = studio.places(project.project_id, known.served[1])
+    habits, people = replace(studio.habits(project.project_id), n_members=0), studio.people()
+    seen = sorted({said.person for place in places for said in place.said})
+    first = {person: order_for(person, places, habits)[:1] for person in (*seen, None)}
+    told = ", ".join(
+        f"{'whoever comes new' if person is None else people.get(person, f'user {person}')}: "
+        + (f"task {order[0]}" if order else "nothing that was asked")
+        for person, order in first.items()
+    )
+    fact = f"{told}; who has an image open gets that one first, and nobody else does"
+    if detours := tell_detours(people, places, [place.task_id for place in places], habits):
+        return Check("next task", "warning", f"{fact}. {' '.join(detours)}")
+    return Check("next task", "ok", fact)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from annotate.interface import Interface, parse_interface
 from annotate.studio import Project, Studio
 from annotate.wire import Greeting, greet
 from loop.checks import Check, Known
-from loop.checks_served import NOT_STARTED, look_at_served, tried
+from loop.checks_served import NOT_STARTED, check_next, look_at_served, tried
 from loop.settings import Settings
 
 KNOWN_GOOD = (1, 23)
@@ -141,6 +141,7 @@ def _look_at_project(settings: Settings, known: Known | None, studio: Studio) ->
     if known is not None and started:
         yield check_queue(project, known)
         yield check_predictions(studio, project, known)
+        yield from tried("next task", lambda: check_next(studio, project, known))
     else:
         yield check_adoption(settings, project)
     yield check_suggestions(settings, project, started=bool(started))

@@ -71,7 +71,7 @@ def test_everybody_gets_what_was_predicted_for_them(
     rng = np.random.default_rng(len(settings) + 2 * several)
     studio, project_id = place.studio, place.project_id
     studio.update_project(project_id, **settings)
-    chosen = [place.tasks[i] for i in rng.permutation(12)[:9]]
+    chosen = [place.tasks[i] for i in rng.permutation(12)[:7]]
     asked = [Suggestion(t, rank, None, 1 + (several and rank % 3 == 1)) for rank, t in enumerate(chosen, 1)]
     place.desk.push("loop-r1", asked)
     habits = studio.habits(project_id)
@@ -117,7 +117,7 @@ def test_everybody_gets_what_was_predicted_for_them(
             readers[person].submit(task_id, result, 1.0, skipped=skips)
         if not open_:
             break
-    assert n_checked >= 8
+    assert n_checked >= 7
     for reader in readers.values():
         reader.close()
 
