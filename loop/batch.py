@@ -150,5 +150,24 @@ def doubt_first(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
     return [f"The first batch has {len(picks)} of the {wanted} images of [batch] size: {why}."]
 
 
+def tell_dropped(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
+    """Where the images go that a batch asked and nobody looked at, when the next one is asked in its place."""
+    if not book.outstanding:
+        return []
+    random = {item.item for item in loop.state.items() if item.stream == "random"}
+    again = {pick.item for pick in picks}.intersection(book.outstanding)
+    later = [item for item in book.outstanding if item not in again]
+    parts = (
+        (len(again), "asked again now"),
+        (sum(item in random for item in later), "of the random stream come first in a later batch"),
+        (sum(item not in random for item in later), "are back in the pool and may be chosen again"),
+    )
+    told = ", ".join(f"{n} {what}" for n, what in parts if n)
+    return [
+        f"{len(book.outstanding)} of the {book.batch_size} images of the batch before were answered by nobody, and its queue is "
+        f"replaced: {told}."
+    ]
+
+
 def _rng(loop: Loop, number: int) -> np.random.Generator:
     return np.random.default_rng([loop.settings.project.seed, number])

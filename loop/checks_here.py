@@ -153,7 +153,11 @@ def check_encoder(settings: Settings, known: Known | None) -> Check:
     asked = named(spec, settings.images.side)
     made = known.encoder if known else None
     if made and made["spec"] != asked:
-        weights = {True: "are here", False: "are not on this machine", None: "are looked for when they are loaded"}
+        weights = {
+            True: "are here",
+            False: "are not on this machine",
+            None: "are looked for when they are loaded",
+        }
         return Check(
             "encoder",
             "error",

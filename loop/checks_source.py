@@ -16,12 +16,13 @@ def check_source(settings: Settings, known: Known) -> Check:
         found = find_images(source, settings.images.patient, None, settings.copies_folder)
     except LoopError as error:
         return Check(
-            "source", "warning", str(error), "Only a `loop start` that is to find new images needs it: see [images]."
+            "source",
+            "warning",
+            str(error),
+            "Only a `loop start` that is to find new images needs it: see [images].",
         )
     held = {item.path for item in known.images}
-    new = [
-        image.path for image in found if image.path not in held and str(image.path) not in known.left_out
-    ]
+    new = [image.path for image in found if image.path not in held and str(image.path) not in known.left_out]
     if not new:
         return Check("source", "ok", f"{source} has no image that the project does not have")
     return Check(

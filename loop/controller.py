@@ -18,6 +18,7 @@ from loop.batch import (
     doubt_batch,
     doubt_first,
     score_first,
+    tell_dropped,
     version_of,
 )
 from loop.book import Book
@@ -138,7 +139,8 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
     log.info("choosing round %d out of %d images", last + 1, book.n_pool_left)
     picks = choose_batch(loop, book, assessment, last + 1)
     scores = assessment.probe.predict(loop.features.read([p.item for p in picks]))  # (n_picks, K)
-    report = replace(report, warnings=(*report.warnings, *doubt_batch(loop, book, picks)))
+    dropped = tell_dropped(loop, book, picks) if force else ()
+    report = replace(report, warnings=(*report.warnings, *doubt_batch(loop, book, picks), *dropped))
     round_, report = _commit(loop, last + 1, book, picks, scores, assessment.bets, assessment.probe, report)
     receipt = _push(loop, round_)
     return replace(report, warnings=(*report.warnings, *receipt.warnings))
