@@ -102,11 +102,7 @@ def random_text(count: LabelCount, unknown: Mapping[str, int]) -> str:
     taken = f"; picked by hand before their turn: {count.random_taken:,} more" if count.random_taken else ""
     unread = f"; not readable: {share(count.random_unread)}" if count.random_unread else ""
     left_out = (count.random_skipped, count.random_unread, count.random_taken, *unknown.values())
-    warned = (
-        " What is left out here the certificate never sees."
-        if any(left_out)
-        else ""
-    )
+    warned = " What is left out here the certificate never sees." if any(left_out) else ""
     return (
         f"Random stream: {counted(count.random_asked, 'image')} asked, {count.random_answered:,} answered; skipped: "
         f"{share(count.random_skipped)}; cannot tell, or annotators disagree: {told}{unread}{taken}.{warned}"

@@ -188,7 +188,7 @@ def test_a_throwaway_server_for_ones_own_folder_says_how_to_use_it_and_is_gone_i
         assert loop.stdout is not None
         told = {}
         for line in loop.stdout:
-            name, equals, value = line.strip().removeprefix("export ").partition("=")
+            name, _, value = line.strip().removeprefix("export ").partition("=")
             told[name.strip()] = value.strip()
             if name.startswith("document_root"):
                 break
