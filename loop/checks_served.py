@@ -13,7 +13,8 @@ from annotate.next_tasks import order_for, tell_detours
 from annotate.studio import Project, Studio
 from annotate.webhooks import is_ours
 from loop.checks import Check, Known
-from loop.items import Item, content_id
+from loop.first_look import compare_image, how_served, tell_unseen
+from loop.items import Item
 from loop.settings import Settings
 
 NOT_STARTED = "not started: `loop start` sets the project up"
@@ -26,7 +27,7 @@ def look_at_served(
     if project is not None and known is not None and known.tasks:
         yield from tried("image", lambda: check_image(settings, known, studio, project))
     else:
-        yield Check("image", "not checked", NOT_STARTED, _serving(settings))
+        yield Check("image", "not checked", NOT_STARTED, how_served(settings))
     yield Check(
         "task lock",
         "not checked",
@@ -109,9 +110,10 @@ def check_image(settings: Settings, known: Known, studio: Studio, project: Proje
     try:
         content = studio.image(tried.address)
     except AnnotateError as error:
-        return tell_unseen(settings, studio, project.project_id, tried.address, error)
+        fact = tell_unseen(studio, project.project_id, tried.address, error)
+        return Check("image", "error", fact, how_served(settings))
     if (wrong := compare_image(settings, tried.item, tried.address, content)) is not None:
-        return wrong
+        return Check("image", "error", *wrong)
     try:
         studio.image(tried.address, known=False)
     except StudioRefused:
@@ -126,33 +128,6 @@ def check_image(settings: Settings, known: Known, studio: Studio, project: Proje
     )
 
 
-def tell_unseen(
-    settings: Settings, studio: Studio, project_id: int, address: str, error: AnnotateError
-) -> Check:
-    """An image that was not given out: why, and which folders are."""
-    folders = studio.local_folders(project_id) if "local-files" in address else []
-    served = (
-        f" Folders it serves to this project: {', '.join(folders) or 'none'}." if "local" in address else ""
-    )
-    return Check("image", "error", f"{address}: {error}{served}", _serving(settings))
-
-
-def compare_image(settings: Settings, item: Item, address: str, content: bytes) -> Check | None:
-    """What is wrong with an image that was given out; None if nothing is."""
-    if not content:
-        return Check("image", "error", f"{address} is empty", _serving(settings))
-    if item.path.suffix.lower() in (".png", ".jpg", ".jpeg") and item.path.is_file():
-        ours = item.path.read_bytes() == content
-        if content_id(item.path) == item.item and not ours:
-            return Check(
-                "image",
-                "error",
-                f"{address} shows another picture than {item.path}: annotators would label the wrong image",
-                "See that [label_studio] document_root (or url_prefix) means the same folder on both machines.",
-            )
-    return None
-
-
 def _pick(known: Known, studio: Studio, project: Project) -> _Tried | None:
     """The first of a few tasks that is still there."""
     key = parse_interface(project.xml).image_key
@@ -163,20 +138,6 @@ def _pick(known: Known, studio: Studio, project: Project) -> _Tried | None:
         if data is not None and item in item_of and data.get(key):
             return _Tried(item_of[item], str(data[key]))
     return None
-
-
-def _serving(settings: Settings) -> str:
-    """What lets Label Studio show the images."""
-    match settings.label_studio.delivery:
-        case "local-files":
-            return (
-                "Label Studio must run with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
-                f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={settings.document_root}, and the project needs a Local Files storage "
-                "on a folder below it that holds the images (`loop start` adds it)."
-            )
-        case "upload":
-            return "The images are uploaded to Label Studio: see that its data folder was not emptied."
-    return f"Annotators' browsers fetch the images from {settings.label_studio.url_prefix or 'where they lie'}: see that it serves them."
 
 
 def tried(name: str, check: Callable[[], Check]) -> Iterator[Check]:
