@@ -15,6 +15,7 @@ from itertools import chain
 
 from annotate.errors import BadInterface
 from annotate.interface import Interface, parse_interface
+from annotate.next_tasks import tell_detours
 from annotate.outbox import SUFFIXES, Outbox
 from annotate.payloads import read_task, read_time
 from annotate.records import Pull, Receipt, Roll, Suggestion, Task
@@ -231,8 +232,9 @@ class StudioDesk:
                 f"Each image takes {project.maximum_annotations} annotations: Label Studio first fills up "
                 "images that somebody else has begun, then follows the loop's order."
             )
-        rows = self.studio.queue(self.project_id, n_held + 1)
-        served, done = [t for t, full in rows if not full], {t for t, full in rows if full}
+        places = self.studio.places(self.project_id, n_held + 1)
+        served = [place.task_id for place in places if not place.is_done]
+        done = {place.task_id for place in places if place.is_done}
         expected = [s.task_id for s in batch if s.task_id not in done]
         if served != expected and project.maximum_annotations != 0 and not warnings:
             first = next(
@@ -243,6 +245,10 @@ class StudioDesk:
                 f"Label Studio's queue ({len(served)} tasks) is not the loop's ({len(expected)}) from "
                 f"{where} on: tasks were deleted, or another tool writes predictions under the same version."
             )
+        if not warnings:
+            habits = self.studio.habits(self.project_id)
+            people = self.studio.people() if any(place.said for place in places) else {}
+            warnings += tell_detours(people, places, expected, habits)
         return tuple(served), warnings
 
 

@@ -33,9 +33,10 @@ def explain(what: str, url: str, status: int, body: Any, token: Token) -> Annota
         token: What we showed to be let in.
     """
     reason = find_reason(body).rstrip(".")
+    told = f"(HTTP {status}): {reason}." if reason else f"(HTTP {status}), without a reason."
     if status >= 500 or status in (408, 429):
         return StudioUnavailable(
-            f"Label Studio at {url} failed while {what} (HTTP {status}): {reason}. It may have stored "
+            f"Label Studio at {url} failed while {what} {told} It may have stored "
             "something all the same; run the command again, it finds out by itself."
         )
     remedy = {
@@ -48,7 +49,7 @@ def explain(what: str, url: str, status: int, body: Any, token: Token) -> Annota
             "The folder must lie strictly below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT of the Label Studio "
             "server, which must run with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true."
         )
-    return StudioRefused(f"Label Studio refused {what} (HTTP {status}): {reason}. {remedy}".strip())
+    return StudioRefused(f"Label Studio refused {what} {told} {remedy}".strip())
 
 
 def explain_connection(what: str, url: str, said: str) -> AnnotateError:

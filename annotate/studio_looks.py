@@ -28,22 +28,19 @@ class Looks(Connection):
             str(row["path"]) for row in self._read(what, "api/storages/localfiles", {"project": project_id})
         ]
 
-    def n_members(self, project_id: int) -> int:
-        """How many users were made members of the project itself; the Community edition knows none."""
-        what = f"counting the members of project {project_id}"
-        try:
-            members = self._read(what, f"api/projects/{project_id}/members/")
-        except StudioRefused as error:
-            if "(HTTP 404)" in str(error):
-                return 0
-            raise
-        return len(members["results"] if isinstance(members, dict) else members)
-
     def task_data(self, project_id: int, task_id: int) -> Json | None:
         """The data of a task; None if the project does not have it (any more)."""
         query = {"filters": {"conjunction": "and", "items": [filtered("id", "in_list", "List", [task_id])]}}
         found = self._page(f"reading task {task_id}", project_id, "id,data", "task_only", query)
         return dict(found[0]["data"]) if found else None
+
+    @property
+    def _place(self) -> str:
+        return self.url.partition("://")[2]
+
+    def has(self, address: str) -> bool:
+        """Whether an image's address is this Label Studio's own."""
+        return "://" not in address or address.partition("://")[2].startswith(self._place)
 
     def image(self, address: str, *, known: bool = True) -> bytes:
         """Fetch an image as an annotator's browser would.
@@ -55,9 +52,8 @@ class Looks(Connection):
         Raises:
             StudioRefused: It is not given out.
         """
-        what, own = "fetching an image", self.url.partition("://")[2]
-        path = address.partition("://")[2].removeprefix(own) if "://" in address else address
-        foreign = "://" in address and address.partition("://")[2] == path
+        foreign = not self.has(address)
+        path = address.partition("://")[2].removeprefix(self._place) if "://" in address else address
         url = address if foreign else f"{self.url}/{path.lstrip('/')}"
 
         def fetch() -> bytes:
@@ -66,7 +62,11 @@ class Looks(Connection):
             kind = response.headers.get("content-type", "").partition(";")[0]
             if response.is_success and kind in ("text/html", "application/json"):  # a login page, perhaps
                 raise ApiError(status_code=401, body=f"{kind} instead of an image")
+            if response.status_code == 404:  # says nothing more, and means neither the project nor the key
+                raise StudioRefused(
+                    f"{'Its server' if foreign else 'Label Studio'} has no image there (HTTP 404)."
+                )
             refuse_bad(response)
             return response.content
 
-        return self._call(what, fetch)
+        return self._call("fetching an image", fetch)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from annotate.connection import Connection, filtered
+from annotate.errors import StudioRefused
+from annotate.next_tasks import Habits, Place, Said
 from annotate.payloads import Json
+
+SCORED = filtered("predictions_score", "less_or_equal", "Number", 1)  # no prediction, no score
 
 
 class Queue(Connection):
@@ -82,22 +87,72 @@ class Queue(Connection):
         Returns:
             Task id, and whether it has all its annotations already (it is then served no more).
         """
-        scored = filtered("predictions_score", "less_or_equal", "Number", 1)  # no prediction, no score
+        return [(place.task_id, place.is_done) for place in self._queued(project_id, n)]
+
+    def places(self, project_id: int, n: int) -> list[Place]:
+        """As `queue`, with who annotated each task; see `order_for`."""
+        queued = self._queued(project_id, n)
+        annotated = filtered("annotators", "empty", "List", "false")
+        query = {"filters": {"conjunction": "and", "items": [SCORED, annotated]}}
+        fields = "id,annotations,completed_by,was_cancelled,ground_truth"
+        said: dict[int, tuple[Said, ...]] = {}
+        for page in range(1, -(-n // self._page_size) + 1):
+            what = f"reading who annotated the queue of project {project_id}"
+            rows = self._page(what, project_id, fields, "all", query, page=page)
+            said |= {
+                int(row["id"]): tuple(
+                    Said(int(one["completed_by"]), bool(one["was_cancelled"]), bool(one["ground_truth"]))
+                    for one in row["annotations"]
+                )
+                for row in rows
+            }
+            if len(rows) < self._page_size:
+                break
+        return [replace(place, said=said.get(place.task_id, ())) for place in queued]
+
+    def _queued(self, project_id: int, n: int) -> list[Place]:
         query = {
-            "filters": {"conjunction": "and", "items": [scored]},
+            "filters": {"conjunction": "and", "items": [SCORED]},
             "ordering": ["tasks:predictions_score"],
         }
-        found: list[tuple[int, bool]] = []
+        found: list[Place] = []
         for page in range(1, -(-n // self._page_size) + 1):
             rows = self._page(
                 f"reading the queue of project {project_id}",
                 project_id,
-                "id,is_labeled",
+                "id,is_labeled,overlap",
                 "task_only",
                 query,
                 page=page,
             )
-            found += [(int(row["id"]), bool(row["is_labeled"])) for row in rows]
+            found += [Place(int(row["id"]), bool(row["is_labeled"]), int(row["overlap"])) for row in rows]
             if len(rows) < self._page_size:
                 break
         return found[:n]
+
+    def habits(self, project_id: int) -> Habits:
+        """What moves single annotators away from the queue. ``GET /api/projects/{id}/``."""
+        fields = "skip_queue,show_overlap_first,annotator_evaluation_enabled"
+        got = self._read(f"reading project {project_id}", f"api/projects/{project_id}/", {"include": fields})
+        return Habits(
+            str(got["skip_queue"]),
+            bool(got["show_overlap_first"]),
+            bool(got["annotator_evaluation_enabled"]),
+            self.n_members(project_id),
+        )
+
+    def n_members(self, project_id: int) -> int:
+        """How many users were made members of the project itself; the Community edition knows none."""
+        what = f"counting the members of project {project_id}"
+        try:
+            members = self._read(what, f"api/projects/{project_id}/members/")
+        except StudioRefused as error:
+            if "(HTTP 404)" in str(error):
+                return 0
+            raise
+        return len(members["results"] if isinstance(members, dict) else members)
+
+    def people(self) -> dict[int, str]:
+        """User id to e-mail address of everybody in the organization. ``GET /api/users/``."""
+        listed = self._read("listing the users", "api/users/")
+        return {int(user["id"]): str(user["email"]) for user in listed}

@@ -11,9 +11,10 @@ from typing import Any
 from annotate.importing import ensure_tasks
 from annotate.interface import Interface, make_interface, parse_interface
 from annotate.matching import Matches, Sought, match_existing
-from annotate.studio import Studio
+from annotate.studio import Project, Studio
 from loop.addresses import identity
 from loop.errors import BadInput
+from loop.first_look import require_seen
 from loop.items import Item
 from loop.progress import Shows, utc_now
 from loop.serving import address_images, is_copy
@@ -43,9 +44,17 @@ def enter_project(settings: Settings, state: State, studio: Studio) -> tuple[Int
     interface = parse_interface(project.xml)
     check_findings(settings, project_id, interface)
     if project.show_suggestions != settings.label_studio.show_suggestions:
-        studio.update_project(project_id, show_collab_predictions=settings.label_studio.show_suggestions)
+        _show_suggestions(settings, studio, project)
     state.set_fact("project", {"id": project_id, "url": studio.url, "xml": project.xml}, utc_now())
     return interface, project_id
+
+
+def _show_suggestions(settings: Settings, studio: Studio, project: Project) -> None:
+    """Show or hide suggestions; hiding them alone would make Label Studio forget which version it serves."""
+    fields: dict[str, Any] = {"show_collab_predictions": settings.label_studio.show_suggestions}
+    if project.model_version:
+        fields["model_version"] = project.model_version
+    studio.update_project(project.project_id, **fields)
 
 
 def _enter_again(
@@ -125,6 +134,8 @@ def import_images(
         chunk = open_[first : first + CHUNK]
         prepared = partial(_shifted, shows, "preparing", first, len(open_))
         addresses = address_images(settings, studio, project_id, chunk, prepared)
+        if not first:  # a task keeps its address, so a wrong one is found before there are tasks
+            _see_first(settings, studio, project_id, chunk[0], addresses)
         under_way = bool(state.fact("importing"))
         state.set_fact("importing", True, utc_now())
         wanted: dict[str, tuple[str, dict[str, Any]]] = {
@@ -136,6 +147,15 @@ def import_images(
         n_new += tasks.n_new
         shows("importing", first + len(chunk), len(open_))
     return n_new
+
+
+def _see_first(
+    settings: Settings, studio: Studio, project_id: int, item: Item, addresses: Mapping[str, str]
+) -> None:
+    """Refuse an address under which no image is; what only a task resolves (s3://...) is looked at when there is one."""
+    address = addresses[item.item]
+    if "://" not in address or address.startswith(("http://", "https://")):
+        require_seen(settings, studio, project_id, item, address)
 
 
 def _match(

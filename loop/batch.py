@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from forecasting.stopping import Verdict
+from forecasting.words import counted
 from loop.assess import Assessment
 from loop.book import Book
 from loop.features import Features, FeatureStore
@@ -130,6 +131,42 @@ def doubt_batch(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
             "certificate gets no new evidence, and what selection does to the AUC is not measured any more."
         ]
     return []
+
+
+def doubt_first(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
+    """Why the first batch is smaller than it should be, if it is."""
+    wanted, budget = loop.settings.batch.size, loop.settings.stop.budget
+    if len(picks) == wanted:
+        return []
+    if len(picks) == _size(loop.settings, book):
+        why = f"[stop] budget = {budget} allows no more"
+    elif any(pick.stream == "active" for pick in picks) or not book.active_pool:
+        why = f"no other image can be asked: {counted(len(loop.state.items()), 'image')} were found, and a batch asks one a patient"
+    else:
+        why = (
+            f"a first batch is all random, and the random stream has only {counted(len(book.random_next), 'image')} that can be "
+            "asked: one image a patient, of at most half of the patients. Later batches ask others, too"
+        )
+    return [f"The first batch has {len(picks)} of the {wanted} images of [batch] size: {why}."]
+
+
+def tell_dropped(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
+    """Where the images go that a batch asked and nobody looked at, when the next one is asked in its place."""
+    if not book.outstanding:
+        return []
+    random = {item.item for item in loop.state.items() if item.stream == "random"}
+    again = {pick.item for pick in picks}.intersection(book.outstanding)
+    later = [item for item in book.outstanding if item not in again]
+    parts = (
+        (len(again), "asked again now"),
+        (sum(item in random for item in later), "of the random stream come first in a later batch"),
+        (sum(item not in random for item in later), "are back in the pool and may be chosen again"),
+    )
+    told = ", ".join(f"{n} {what}" for n, what in parts if n)
+    return [
+        f"{len(book.outstanding)} of the {book.batch_size} images of the batch before were answered by nobody, and its queue is "
+        f"replaced: {told}."
+    ]
 
 
 def _rng(loop: Loop, number: int) -> np.random.Generator:

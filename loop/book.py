@@ -41,7 +41,7 @@ class Book:
         median_look_s: Median seconds an annotator spends on an image; None without a history.
         readings: Round and finding to the labels of its random images that the certificate has read; see `_read`.
         revised: Per finding, of these, the labels that were changed or withdrawn since.
-        random_unknown: Per finding, random images that were answered, not skipped, and are not known: "cannot tell",
+        random_unknown: Per finding, random images that were answered, not skipped, can be read, and are not known: "cannot tell",
             or annotators disagree.
         by_majority: Finding to why the majority decided although ``dawid_skene`` was asked for.
     """
@@ -127,8 +127,13 @@ def keep_book(
         first_asked[i][1] if i in first_asked else _stream_of(labels[tasks[i]], unasked) for i in trained
     ]
     skipped = {item for item in answers if all(label.skipped for label in labels[tasks[item]])}
+    unread = {
+        item
+        for item in answers
+        if item not in skipped and all(label.skipped or label.problem for label in labels[tasks[item]])
+    }
     random = [item for item, (_, stream) in first_asked.items() if stream == "random"]
-    read = [heard[item] for item in random if item in answers and item not in skipped]
+    read = [heard[item] for item in random if item in answers and item not in skipped | unread]
     y = np.array([known[i] for i in trained], dtype=np.float64).reshape(len(trained), len(findings))
 
     read_now = {name: _read(rounds, heard, name, readings, recount) for name in findings}
@@ -154,7 +159,8 @@ def keep_book(
             active=streams.count("active"),
             unasked=sum(streams.count(s) for s in ("overrun", "outsider", "declared")),
             unknown=sum(
-                not _any_known(answer.values()) and item not in skipped for item, answer in answers.items()
+                not _any_known(answer.values()) and item not in skipped | unread
+                for item, answer in answers.items()
             ),
             skipped=len(skipped),
             unreadable=sum(label.problem is not None for given in labels.values() for label in given),
@@ -171,6 +177,8 @@ def keep_book(
                 and _stream_of(labels[tasks[i]], unasked) == "outsider"
                 for i in answers
             ),
+            unread=len(unread),
+            random_unread=sum(item in unread for item in random),
         ),
         median_look_s=_median_look(labels.values()),
         random_unknown={name: sum(answer[name] != answer[name] for answer in read) for name in findings},

@@ -47,6 +47,8 @@ class Known:
         served: Model version and number of predictions that were pushed last.
         unfinished: Whether a push or a rollback was begun and not confirmed.
         closed: Whether the loop closed the queue, on STOP.
+        left_out: Paths of images that could not be used.
+        started: Whether a batch was asked; if not, `loop start` was refused or interrupted.
     """
 
     behind: Sequence[str]
@@ -57,6 +59,8 @@ class Known:
     served: tuple[str, int] | None
     unfinished: bool
     closed: bool = False
+    left_out: frozenset[str] = frozenset()
+    started: bool = True
 
 
 def read_known(settings: Settings) -> Known | None:
@@ -79,4 +83,6 @@ def read_known(settings: Settings) -> Known | None:
             served=served_now(state),
             unfinished=state.unconfirmed() is not None or state.unfinished_rollback() is not None,
             closed=bool((state.fact(BEFORE_STOP) or {}).get("closed")),
+            left_out=frozenset(path for path, _ in state.problems()),
+            started=state.n_rounds() > 0,
         )

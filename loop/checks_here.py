@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from loop.checks import Check, Known, Verdict
+from loop.checks_source import check_source
 from loop.encoders import EXAMPLES
 from loop.encoders.catalogue import list_encoders
 from loop.encoders.presence import weights_are_here, weights_file
@@ -36,6 +37,8 @@ def look_here(settings: Settings, known: Known | None) -> Iterator[Check]:
     yield check_state(settings, known)
     yield check_lock(settings.folder)
     yield check_images(settings, known)
+    if known is not None:
+        yield check_source(settings, known)
     yield check_delivery(settings, known)
     yield check_encoder(settings, known)
     yield check_pickle(settings)
@@ -53,6 +56,13 @@ def check_state(settings: Settings, known: Known | None) -> Check:
             "warning",
             f"an older release wrote it ({', '.join(known.behind)} will be done)",
             "Keep a copy of it; the next command brings it up to date, and the older release cannot read it then.",
+        )
+    if not known.started:
+        return Check(
+            "state",
+            "warning",
+            "not started: the last `loop start` was refused or interrupted before a batch was asked",
+            "Run `loop start` again: it says what is missing, and what it did is kept.",
         )
     if known.unfinished:
         return Check(
@@ -143,10 +153,16 @@ def check_encoder(settings: Settings, known: Known | None) -> Check:
     asked = named(spec, settings.images.side)
     made = known.encoder if known else None
     if made and made["spec"] != asked:
+        weights = {
+            True: "are here",
+            False: "are not on this machine",
+            None: "are looked for when they are loaded",
+        }
         return Check(
             "encoder",
             "error",
-            f"the images were encoded with {made['spec']}, the settings ask for {asked}",
+            f"the images were encoded with {made['spec']}, the settings ask for {asked}, whose weights "
+            + weights[weights_are_here(spec)],
             "Run `loop start` to encode with the new one, or put the old one back.",
         )
     here = weights_are_here(spec)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from annotate.errors import AnnotateError, StudioRefused
 from annotate.interface import parse_interface
+from annotate.next_tasks import order_for, tell_detours
 from annotate.studio import Project, Studio
 from annotate.webhooks import is_ours
 from loop.checks import Check, Known
-from loop.items import Item, content_id
+from loop.first_look import compare_image, how_served, tell_unseen
+from loop.items import Item
 from loop.settings import Settings
 
 NOT_STARTED = "not started: `loop start` sets the project up"
@@ -25,7 +27,7 @@ def look_at_served(
     if project is not None and known is not None and known.tasks:
         yield from tried("image", lambda: check_image(settings, known, studio, project))
     else:
-        yield Check("image", "not checked", NOT_STARTED, _serving(settings))
+        yield Check("image", "not checked", NOT_STARTED, how_served(settings))
     yield Check(
         "task lock",
         "not checked",
@@ -68,6 +70,25 @@ def _answers(url: str) -> bool:
         return False
 
 
+def check_next(studio: Studio, project: Project, known: Known) -> Check:
+    """What does each annotator get next, as far as it can be told without their keys?"""
+    if known.served is None or project.maximum_annotations != 1 or project.model_version != known.served[0]:
+        return Check("next task", "not checked", "the queue is not the loop's, see above and below")
+    places = studio.places(project.project_id, known.served[1])
+    habits, people = replace(studio.habits(project.project_id), n_members=0), studio.people()
+    seen = sorted({said.person for place in places for said in place.said})
+    first = {person: order_for(person, places, habits)[:1] for person in (*seen, None)}
+    told = ", ".join(
+        f"{'whoever comes new' if person is None else people.get(person, f'user {person}')}: "
+        + (f"task {order[0]}" if order else "nothing that was asked")
+        for person, order in first.items()
+    )
+    fact = f"{told}; who has an image open gets that one first, and nobody else does"
+    if detours := tell_detours(people, places, [place.task_id for place in places], habits):
+        return Check("next task", "warning", f"{fact}. {' '.join(detours)}")
+    return Check("next task", "ok", fact)
+
+
 @dataclass(frozen=True, slots=True)
 class _Tried:
     """An image of a task, and where Label Studio says that it is."""
@@ -89,24 +110,10 @@ def check_image(settings: Settings, known: Known, studio: Studio, project: Proje
     try:
         content = studio.image(tried.address)
     except AnnotateError as error:
-        folders = studio.local_folders(project.project_id) if "local-files" in tried.address else []
-        served = (
-            f" Folders it serves to this project: {', '.join(folders) or 'none'}."
-            if folders or "local" in tried.address
-            else ""
-        )
-        return Check("image", "error", f"{tried.address}: {error}{served}", _serving(settings))
-    if not content:
-        return Check("image", "error", f"{tried.address} is empty", _serving(settings))
-    if tried.item.path.suffix.lower() in (".png", ".jpg", ".jpeg") and tried.item.path.is_file():
-        ours = tried.item.path.read_bytes() == content
-        if content_id(tried.item.path) == tried.item.item and not ours:
-            return Check(
-                "image",
-                "error",
-                f"{tried.address} shows another picture than {tried.item.path}: annotators would label the wrong image",
-                "See that [label_studio] document_root (or url_prefix) means the same folder on both machines.",
-            )
+        fact = tell_unseen(studio, project.project_id, tried.address, error)
+        return Check("image", "error", fact, how_served(settings))
+    if (wrong := compare_image(settings, tried.item, tried.address, content)) is not None:
+        return Check("image", "error", *wrong)
     try:
         studio.image(tried.address, known=False)
     except StudioRefused:
@@ -131,20 +138,6 @@ def _pick(known: Known, studio: Studio, project: Project) -> _Tried | None:
         if data is not None and item in item_of and data.get(key):
             return _Tried(item_of[item], str(data[key]))
     return None
-
-
-def _serving(settings: Settings) -> str:
-    """What lets Label Studio show the images."""
-    match settings.label_studio.delivery:
-        case "local-files":
-            return (
-                "Label Studio must run with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
-                f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={settings.document_root}, and the project needs a Local Files storage "
-                "on a folder below it that holds the images (`loop start` adds it)."
-            )
-        case "upload":
-            return "The images are uploaded to Label Studio: see that its data folder was not emptied."
-    return f"Annotators' browsers fetch the images from {settings.label_studio.url_prefix or 'where they lie'}: see that it serves them."
 
 
 def tried(name: str, check: Callable[[], Check]) -> Iterator[Check]:

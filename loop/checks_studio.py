@@ -11,7 +11,7 @@ from annotate.interface import Interface, parse_interface
 from annotate.studio import Project, Studio
 from annotate.wire import Greeting, greet
 from loop.checks import Check, Known
-from loop.checks_served import NOT_STARTED, look_at_served, tried
+from loop.checks_served import NOT_STARTED, check_next, look_at_served, tried
 from loop.settings import Settings
 
 KNOWN_GOOD = (1, 23)
@@ -141,6 +141,7 @@ def _look_at_project(settings: Settings, known: Known | None, studio: Studio) ->
     if known is not None and started:
         yield check_queue(project, known)
         yield check_predictions(studio, project, known)
+        yield from tried("next task", lambda: check_next(studio, project, known))
     else:
         yield check_adoption(settings, project)
     yield check_suggestions(settings, project, started=bool(started))
@@ -260,7 +261,7 @@ def check_annotations(project: Project, *, closed: bool = False) -> Check:
 
 
 def check_members(studio: Studio, project: Project) -> Check:
-    """With more than one member of the project itself, Label Studio draws among the first of the queue."""
+    """With more than one member of the project itself, Label Studio draws at random among those of the queue."""
     n = studio.n_members(project.project_id)
     if n < 2:
         return Check(
@@ -269,7 +270,7 @@ def check_members(studio: Studio, project: Project) -> Check:
     return Check(
         "members",
         "warning",
-        f"the project has {n} members of its own: Label Studio then draws each next task at random from the first {n + 1}",
+        f"the project has {n} members of its own: Label Studio then draws each next task at random from the batch",
         "Remove them from the project (they stay in the organization), where the order must hold exactly.",
     )
 

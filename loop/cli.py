@@ -15,7 +15,16 @@ from loop.cli_doctor import doctor
 from loop.cli_encoders import encoders
 from loop.cli_features import encode, features
 from loop.cli_ledger import ledger
-from loop.cli_options import api_key, as_json_option, configured, force_option, plot_option, spoken, tell
+from loop.cli_options import (
+    api_key,
+    as_json_option,
+    configured,
+    force_option,
+    plot_option,
+    require_started,
+    spoken,
+    tell,
+)
 from loop.cli_report import report
 from loop.cli_review import review
 from loop.cli_rollback import rollback
@@ -175,6 +184,7 @@ def step(
     from loop.show_step import show_step
     from loop.start import opened
 
+    require_started(settings)
     with opened(settings, api_key()) as loop:
         told = (rehearse if dry_run else take_turn)(loop, force=now, recount=recount)
         if not dry_run:
@@ -213,7 +223,14 @@ def watch(
     """Take a turn whenever a batch is finished, until stop. Ends cleanly on Ctrl-C and SIGTERM.
 
     With --listen Label Studio tells when something was labelled, and the watch looks at once; it still polls, for a
-    webhook is never repeated.
+    webhook is never repeated. A service that is away does not end the watch: it waits and tries again.
+
+    \b
+    Exit status:
+      0   ended by Ctrl-C or SIGTERM
+      10  stop
+      2   bad input or configuration
+      1   a service is unavailable, or the project is busy, when the watch begins
 
     \b
     Example:
@@ -229,6 +246,7 @@ def watch(
     from loop.waking import woken
     from loop.watch import watch as keep_watch
 
+    require_started(settings)
     key = api_key()
     with (
         opened(settings, key) as loop,

@@ -160,6 +160,17 @@ def read_settings(config: Path, url: str | None = None, sets: tuple[str, ...] = 
     return load_settings(config, os.environ, overrides)
 
 
+def require_started(settings: Settings) -> None:
+    """Refuse a project that was not started, before a key or a server is missed.
+
+    Raises:
+        NotStarted: `loop start` was not run, or not to its end.
+    """
+    from loop.state import State
+
+    State.started(settings.state_url).close()
+
+
 def api_key() -> str:
     """Label Studio's key, from the environment and nowhere else."""
     from loop.errors import BadInput

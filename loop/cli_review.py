@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loop.cli_options import api_key, as_json_option, configured, spoken, tell
+from loop.cli_options import api_key, as_json_option, configured, require_started, spoken, tell
 
 if TYPE_CHECKING:
     from loop.settings import Settings
@@ -39,6 +39,7 @@ def review(settings: Settings, quiet: bool, as_json: bool, top: int, push: int |
     from loop.show_review import show_review
     from loop.start import opened
 
+    require_started(settings)
     if push is None:
         found = read_review(settings)
     else:

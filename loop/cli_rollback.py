@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loop.cli_options import api_key, as_json_option, configured, spoken, tell
+from loop.cli_options import api_key, as_json_option, configured, require_started, spoken, tell
 
 if TYPE_CHECKING:
     from loop.settings import Settings
@@ -34,6 +34,7 @@ def rollback(settings: Settings, quiet: bool, as_json: bool, number: int, dry_ru
     from loop.show_rollback import show_rollback
     from loop.start import opened
 
+    require_started(settings)
     if dry_run:
         done = rehearse_rollback(settings, number)
     else:

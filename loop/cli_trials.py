@@ -146,9 +146,14 @@ def simulate(as_json: bool, quiet: bool, seed: int, seeds: int, report: Path | N
 @click.option(
     "--keep", is_flag=True, help="Leave Label Studio running at the end, and print its address and login."
 )
+@click.option(
+    "--serve",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Run no demo: start a throwaway Label Studio for images in folders below this one, until Ctrl-C.",
+)
 @spoken
 @as_json_option
-def demo(quiet: bool, as_json: bool, **options: Any) -> None:
+def demo(quiet: bool, as_json: bool, serve: Path | None, **options: Any) -> None:
     """Watch the whole loop run against a real, throwaway Label Studio until it says stop.
 
     Installs Label Studio into an environment of its own (once, about 2 minutes), starts it on this machine
@@ -158,7 +163,13 @@ def demo(quiet: bool, as_json: bool, **options: Any) -> None:
     Example:
       loop demo
       loop demo --images folder --labels labels.csv --finding pneumonia --target 0.95
+      loop demo --serve .
     """
+    if serve is not None:
+        from loop.demo.serve import serve as serve_folder
+
+        serve_folder(serve)
+        return
     from loop.demo.run import run_demo
 
     told = run_demo(quiet=quiet or as_json, **options)

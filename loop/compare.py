@@ -41,7 +41,7 @@ def compare_project(settings: Settings) -> Comparison:
     Raises:
         BadInput: The project was not started, has too few labels, or only one encoder.
     """
-    with State.open(settings.state_url) as state:
+    with State.started(settings.state_url) as state:
         stores = find_stores(settings, state)
         held = state.items()
         labelled = open_book_of(held, state, settings).items

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,16 @@ import numpy as np
 
 from annotate.records import Receipt
 from loop.assess import assess
-from loop.batch import choose_batch, choose_first, cold_start, doubt_batch, score_first, version_of
+from loop.batch import (
+    choose_batch,
+    choose_first,
+    cold_start,
+    doubt_batch,
+    doubt_first,
+    score_first,
+    tell_dropped,
+    version_of,
+)
 from loop.book import Book
 from loop.declared import doubt_declaration
 from loop.errors import BadInput
@@ -30,11 +39,18 @@ from loop.turns import report_begin, report_decision, report_waiting
 log = logging.getLogger(__name__)
 
 
-def ask_first_batch(loop: Loop) -> StepReport:
+def ask_first_batch(loop: Loop, see: Callable[[str], str] | None = None) -> StepReport:
     """Ask the first batch, all from the random stream: no probe exists yet that could choose.
 
     Zero-shot scores may choose its active part; its random part is then scored too, and nothing is bet on it.
     Told twice, it changes nothing; an interrupted push is completed.
+
+    Args:
+        loop: Everything a turn needs, opened.
+        see: Makes sure that annotators will see an image, before it is asked; raises if not, and returns a doubt or nothing.
+
+    Raises:
+        BadInput: No image can be asked.
     """
     if loop.state.last_round() is None:
         amend(loop)
@@ -45,7 +61,9 @@ def ask_first_batch(loop: Loop) -> StepReport:
             )
         picks = choose_first(loop, book)
         scores = score_first(loop, [pick.item for pick in picks], book.findings)
-        begun = replace(report_begin(loop, book), warnings=tuple(_doubt(loop, book)))
+        unseen = [see(picks[0].item)] if see is not None and picks else []
+        doubts = (*doubt_first(loop, book, picks), *filter(None, unseen), *_doubt(loop, book))
+        begun = replace(report_begin(loop, book), warnings=doubts)
         _commit(loop, 1, book, picks, scores, {}, None, begun)
     completed = complete_push(loop)
     return replace(completed, action="pushed") if completed else _told(loop)
@@ -121,7 +139,8 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
     log.info("choosing round %d out of %d images", last + 1, book.n_pool_left)
     picks = choose_batch(loop, book, assessment, last + 1)
     scores = assessment.probe.predict(loop.features.read([p.item for p in picks]))  # (n_picks, K)
-    report = replace(report, warnings=(*report.warnings, *doubt_batch(loop, book, picks)))
+    dropped = tell_dropped(loop, book, picks) if force else ()
+    report = replace(report, warnings=(*report.warnings, *doubt_batch(loop, book, picks), *dropped))
     round_, report = _commit(loop, last + 1, book, picks, scores, assessment.bets, assessment.probe, report)
     receipt = _push(loop, round_)
     return replace(report, warnings=(*report.warnings, *receipt.warnings))

@@ -63,9 +63,7 @@ class Database:
         Raises:
             NotStarted: There is none.
         """
-        missing = NotStarted(
-            f"There is no state at {_hidden(url)}: the project was not started. Run `loop start` first."
-        )
+        missing = NotStarted(f"not started: there is no state at {_hidden(url)}. Run `loop start` first.")
         if url == MEMORY:
             raise missing
         path = url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else url

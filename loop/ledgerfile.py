@@ -94,7 +94,7 @@ def tell_ledger(settings: Settings, out: Path | None = None) -> ProjectLedger:
     """
     if out is not None:
         _require_kind(out)
-    with State.open(settings.state_url) as state:
+    with State.started(settings.state_url) as state:
         told = ProjectLedger(settings.project.name, tuple(state.ledger()), None if out is None else str(out))
     if out is not None:
         with whole(out) as draft:
@@ -112,7 +112,7 @@ def verify_state(settings: Settings, kept: str | None = None) -> Verified:
     Raises:
         BadInput: The project was not started.
     """
-    with State.open(settings.state_url) as state:
+    with State.started(settings.state_url) as state:
         broken = state.find_break()
         entries = state.ledger() if broken is None else []
     told = Verified(_name(settings), len(entries), entries[-1].hash if entries else START)
@@ -136,7 +136,7 @@ def verify_file(path: Path, settings: Settings | None, kept: str | None = None) 
     broken = broken or _find_missing(entries, kept)
     if broken is not None or settings is None:
         return told if broken is None else _spoilt(told, broken)
-    with State.open(settings.state_url) as state:
+    with State.started(settings.state_url) as state:
         if (broken := state.find_break()) is not None:
             broken = Broken(broken.seq, f"the state itself is not as it was written: {broken.problem}")
             return _spoilt(replace(told, compared=_name(settings)), broken)

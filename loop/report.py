@@ -189,6 +189,7 @@ class LabelCount:
         unknown: Images answered, but with no finding known (cannot tell, disagreement).
         skipped: Images skipped by everyone who saw them.
         unreadable: Annotations that could not be read; kept raw, see ``loop status``.
+        unread: Images of which no answer could be read; they are not among the unknown.
         foreign: Labelled tasks that are none of our images.
         set_aside: Labelled images of a random-stream patient other than the asked one; they do not train.
         overrun: Of the unasked, labelled after the queue had run dry.
@@ -196,6 +197,7 @@ class LabelCount:
         random_asked: Images of the random stream that were asked so far.
         random_answered: Of these, answered; a skip is an answer.
         random_skipped: Of these, skipped by everyone who saw them: they tell the certificate nothing.
+        random_unread: Of these, images of which no answer could be read: as little.
         random_taken: Images of the random stream that somebody picked by hand before it was their turn: never evidence.
     """
 
@@ -214,6 +216,8 @@ class LabelCount:
     random_skipped: int = 0
     random_taken: int = 0
     declared: int = 0
+    unread: int = 0
+    random_unread: int = 0
 
 
 @dataclass(frozen=True, slots=True)

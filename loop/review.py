@@ -102,7 +102,7 @@ def read_review(settings: Settings) -> Review:
     Raises:
         BadInput: The project was not started.
     """
-    with State.open(settings.state_url) as state:
+    with State.started(settings.state_url) as state:
         features = open_features(settings, state)
         book = open_book(state, features, settings)
         pool = [item.item for item in state.items() if features.has(item.item)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import sys
 from functools import partial
-from typing import Self
+from typing import Self, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -28,11 +30,33 @@ COLOURS = {
 
 
 def console(quiet: bool = False) -> Console:
-    """A console as wide as the terminal, or COLUMNS (110) where there is none."""
+    """A console as wide as the terminal, or COLUMNS (110) where there is none; then no line ends in blanks."""
     # what users name is shown as it is: `[stop]` is no markup, and `timm:one:` holds no emoji
     make = partial(Console, highlight=False, markup=False, emoji=False, quiet=quiet)
     found = make()
-    return found if found.is_terminal else make(width=int(os.environ.get("COLUMNS", 110)))
+    if found.is_terminal:
+        return found
+    return make(width=int(os.environ.get("COLUMNS", 110)), file=cast(TextIO, _Unpadded(sys.stdout)))
+
+
+class _Unpadded:
+    """A file for whole lines, which it writes without the blanks that fill them up to the width of a terminal."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    @property
+    def encoding(self) -> str:
+        return self._file.encoding
 
 
 def plain_table(title: str | None = None) -> Table:

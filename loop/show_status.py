@@ -38,6 +38,7 @@ def show_status(status: Status) -> None:
             "labelled without having been asked, picked by hand or before the first batch",
         ),
         (count.unknown, "answered, but with no finding known (cannot tell, or annotators disagree)"),
+        (count.unread, "answered, but in no way that can be read: listed below"),
         (count.skipped, "skipped"),
         (count.set_aside, "labelled but set aside: another image of a random-stream patient"),
         (count.foreign, "labelled tasks that are none of our images"),
@@ -99,14 +100,12 @@ def random_text(count: LabelCount, unknown: Mapping[str, int]) -> str:
 
     told = ", ".join(f"{name} {share(number)}" for name, number in unknown.items())
     taken = f"; picked by hand before their turn: {count.random_taken:,} more" if count.random_taken else ""
-    warned = (
-        " What is left out here the certificate never sees."
-        if count.random_skipped or count.random_taken or any(unknown.values())
-        else ""
-    )
+    unread = f"; not readable: {share(count.random_unread)}" if count.random_unread else ""
+    left_out = (count.random_skipped, count.random_unread, count.random_taken, *unknown.values())
+    warned = " What is left out here the certificate never sees." if any(left_out) else ""
     return (
         f"Random stream: {counted(count.random_asked, 'image')} asked, {count.random_answered:,} answered; skipped: "
-        f"{share(count.random_skipped)}; cannot tell, or annotators disagree: {told}{taken}.{warned}"
+        f"{share(count.random_skipped)}; cannot tell, or annotators disagree: {told}{unread}{taken}.{warned}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,9 @@ from loop.encoders.presence import weights_are_here, weights_file
 from loop.encoders.reducing import named, reducing
 from loop.errors import BadInput, Unavailable
 from loop.features import FeatureStore
+from loop.first_look import require_seen
 from loop.intake import take_in
+from loop.items import Item
 from loop.opening import project_pool
 from loop.progress import Shows, utc_now
 from loop.project import Loop
@@ -114,7 +116,9 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
         if state.last_round() is None:  # an adopted project may hold labels; what has one is not asked
             state.declare_existing(settings.labels.existing, utc_now())
             sync(loop.desk, state, utc_now())
-        report = ask_first_batch(loop)
+        report = ask_first_batch(
+            loop, partial(_see, settings, studio, project_id, interface, state.tasks(), items)
+        )
         streams = [item.stream for item in items]
         return Started(
             project=settings.project.name,
@@ -135,6 +139,23 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
         )
 
 
+def _see(
+    settings: Settings,
+    studio: Studio,
+    project_id: int,
+    interface: Interface,
+    tasks: Mapping[str, int],
+    items: Sequence[Item],
+    asked: str,
+) -> str:
+    """Make sure that annotators see an image that they are to be asked; see `require_seen`."""
+    data = studio.task_data(project_id, tasks[asked])
+    if data is None:
+        return ""  # deleted: the push leaves it out, and says so
+    item = next(item for item in items if item.item == asked)
+    return require_seen(settings, studio, project_id, item, str(data.get(interface.image_key, "")))
+
+
 @contextmanager
 def opened(settings: Settings, api_key: str) -> Iterator[Loop]:
     """Open a started project for turns; only one process at a time has it.
@@ -143,10 +164,8 @@ def opened(settings: Settings, api_key: str) -> Iterator[Loop]:
         BadInput: The project was not started.
         Unavailable: Another `loop` command has it open.
     """
-    with State.open(settings.state_url) as state, _alone(settings.folder):
-        project = state.fact("project")
-        if project is None:
-            raise BadInput("The project was not set up to the end. Run `loop start` again.")
+    with State.started(settings.state_url) as state, _alone(settings.folder):
+        project = state.fact("project") or {}  # a batch is asked last, so it is there
         studio = Studio(settings.label_studio.url, api_key, ca_file=settings.ca_path)
         if studio.url != project["url"]:
             raise BadInput(

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from loop import schema
 from loop.database import Database
+from loop.errors import NotStarted
 from loop.rows import PullCount, Rollback, Round, write_time
 from loop.state_facts import as_read, open_ledger
 from loop.state_images import Images
@@ -23,6 +24,10 @@ from loop.state_rounds import NOTHING, Readings, Rounds
 
 __all__ = ["NOTHING", "PullCount", "Readings", "Rollback", "Round", "State"]
 
+NOT_STARTED = (
+    "not started: the last `loop start` was refused or interrupted before a batch was asked. Run `loop start` again; it "
+    "says what is missing, and what it did is kept."
+)
 DEFAULT = "its default"  # said of a setting that was left out
 FORMERLY = {"stop.correction": "none"}  # how a state was run that does not know the setting yet
 
@@ -51,6 +56,19 @@ class State(Images, Labels, Rounds, Rollbacks):
             BadInput: It does not exist.
         """
         return cls(Database.open(url))
+
+    @classmethod
+    def started(cls, url: str) -> State:
+        """Open the state of a project that was started to the end, so that its first batch is written down; see `create`.
+
+        Raises:
+            NotStarted: It does not exist, or `loop start` was refused or interrupted.
+        """
+        state = cls.open(url)
+        if not state.n_rounds():
+            state.close()
+            raise NotStarted(NOT_STARTED)
+        return state
 
     @classmethod
     def look(cls, url: str) -> State:

@@ -109,7 +109,7 @@ def read_status(settings: Settings) -> Status:
     Raises:
         BadInput: The project was not started.
     """
-    with State.open(settings.state_url) as state:
+    with State.started(settings.state_url) as state:
         return status_of(settings, state)
 
 
@@ -155,7 +155,7 @@ def draw_project(settings: Settings, path: Path) -> None:
     Raises:
         BadInput: The project was not started, or nothing can be drawn yet.
     """
-    with State.open(settings.state_url) as state:
+    with State.started(settings.state_url) as state:
         zero_shot = _zero_shot(settings, state, open_book_of(state.items(), state, settings))
     draw_assessment(assess_again(settings), settings, path, zero_shot)
 
@@ -166,7 +166,7 @@ def assess_again(settings: Settings) -> Assessment:
     Raises:
         BadInput: The project was not started, or has no label yet.
     """
-    with State.open(settings.state_url) as state:
+    with State.started(settings.state_url) as state:
         features = open_features(settings, state)
         book, last = open_book(state, features, settings), state.n_rounds()
         if not book.items or not last:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -225,8 +226,19 @@ def test_tasks_are_matched_to_images_however_they_name_them(
             "http": "https://pacs.example.org/x/{}?X-Amz-Signature=0f0f&X-Amz-Expires=60",
         }[shape]
         project_id, _ = found(ward, studio, xml, [address.format(name) for name in names])
-    begun = adopt(ward, project_id, ["Effusion"], *more)
-    assert begun["imported"] == (25 if shape == "upload" else 0)
+        if folder := {"local": "elsewhere", "escaped": "else where"}.get(shape):
+            shutil.copytree(ward.config.parent / "images", studio_server.files_root / folder)
+            studio.ensure_local_files(project_id, studio_server.files_root / folder)
+    if shape == "windows":  # matched, but this server, which runs elsewhere, cannot show it
+        args = ("--set", f"label_studio.project_id={project_id}", "--set", 'project.findings=["Effusion"]')
+        assert "no image there" in ward.run("start", *args).output
+    else:
+        begun = adopt(ward, project_id, ["Effusion"], *more)
+        assert begun["imported"] == (25 if shape == "upload" else 0)
+        unseen = [
+            line for line in begun["report"]["warnings"] if "could not be fetched from this machine" in line
+        ]
+        assert len(unseen) == (shape in ("http", "data key"))
     with state_of(ward) as state:
         path_of = {item.item: item.path.name for item in state.items()}
         given = {path_of[item]: task_id for item, task_id in state.tasks().items()}

@@ -70,14 +70,24 @@ def test_an_unknown_setting_is_refused_by_name_with_the_nearest_one(config: Path
 
 
 def test_a_missing_key_says_where_to_get_one(config: Path) -> None:
-    result = run("step", "-c", config, key=None)
+    result = run("start", "-c", config, key=None)
     assert result.exit_code == 2
     assert "LABEL_STUDIO_API_KEY" in result.output
+
+
+@pytest.mark.parametrize("command", ["step", "watch", "rollback 1", "review --push 3"])
+def test_a_project_that_was_not_started_is_told_before_a_missing_key(config: Path, command: str) -> None:
+    result = run(*command.split(), "-c", config, key=None)
+    assert result.exit_code == 2
+    assert "not started: " in result.output
+    assert "loop start" in result.output
+    assert "LABEL_STUDIO_API_KEY" not in result.output
 
 
 @pytest.mark.parametrize(
     ("spec", "fact"),
     [
+        ("foo", "`loop encoders list` names them all"),
         ("tim:tf_efficientnet_lite0", "Did you mean timm:tf_efficientnet_lite0?"),
         ("features:gone.npz", "gone.npz"),
         ("timm:no_such_model", "no_such_model"),

@@ -25,8 +25,11 @@ from annotate.wire import Greeting
 from loop import checks_studio
 from loop.checks import Known
 from loop.cli import main
+from loop.controller import ask_first_batch
 from loop.encoders.presence import weights_are_here, weights_file
 from loop.settings import load_settings
+from loop.simulate import EPOCH
+from loop.state import State
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 NOBODY = "http://127.0.0.1:9"
@@ -155,14 +158,40 @@ def started(config: Path) -> Path:
     """A state as `loop start` leaves one, of images that are no files."""
     folder = config.parent / "ward"
     folder.mkdir()
-    World(config.parent, n=30).state(str(folder / "state.db")).close()
+    world = World(config.parent, n=30)
+    with world.state(str(folder / "state.db")) as state:
+        ask_first_batch(world.loop(state, settings=load_settings(config, {}, {})))
     return config
+
+
+def test_a_start_that_was_refused_is_told_as_not_started(config: Path) -> None:
+    (config.parent / "ward").mkdir()
+    World(config.parent, n=30).state(str(config.parent / "ward" / "state.db")).close()
+    check = by_name(examined(config)[1])["state"]
+    assert (check["state"], check["fact"][:12]) == ("warning", "not started:")
+    assert "loop start" in check["fix"]
 
 
 def test_images_that_are_gone_are_an_error_once_they_are_in_our_care(started: Path) -> None:
     check = by_name(examined(started)[1])["images"]
     assert check["state"] == "error"
     assert "No such file" in check["fact"]
+
+
+def test_a_source_that_was_changed_after_the_start_is_looked_at(started: Path) -> None:
+    check = by_name(examined(started)[1])["source"]
+    assert check["state"] == "warning"
+    assert "are not in the project, e.g. " in check["fact"]
+    check = by_name(examined(started, "--set", "images.source=elsewhere")[1])["source"]
+    assert (check["state"], "elsewhere" in check["fact"]) == ("warning", True)
+
+
+def test_weights_of_an_encoder_that_was_named_after_the_start_are_looked_for(started: Path) -> None:
+    with State.open(str(started.parent / "ward" / "state.db")) as state:
+        state.set_fact("encoder", {"spec": "timm:a", "fingerprint": "0", "dim": 8}, EPOCH)
+    check = by_name(examined(started, "--set", "encoder.spec=hf:no/such-model")[1])["encoder"]
+    assert check["state"] == "error"
+    assert check["fact"].endswith("ask for hf:no/such-model, whose weights are not on this machine")
 
 
 def test_a_state_is_only_looked_at(started: Path) -> None:

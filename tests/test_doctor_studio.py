@@ -54,6 +54,8 @@ def test_a_started_project_is_well_and_is_left_as_it_was(ward: Ward, personal_to
         assert not_well(found) == {}
         assert found["image"]["fact"].endswith("can be fetched, with a key only")
         assert found["batch"]["fact"].startswith("10 predictions")
+        first, _ = studio.queue(project_id, 1)[0]
+        assert found["next task"]["fact"].startswith(f"whoever comes new: task {first};")
     assert (
         studio.project(project_id),
         studio.newest_change(project_id),
@@ -137,6 +139,18 @@ def test_a_picture_that_differs_from_ours_is_an_error(ward: Ward, monkeypatch: p
     assert "wrong image" in found["image"]["fact"]
 
 
+def test_what_each_annotator_gets_next_is_told_by_name(ward: Ward) -> None:
+    ward.start()
+    ward.label_next(9)
+    (last,) = [task_id for task_id, done in ward.studio.queue(ward.project_id, 10) if not done]
+    me = ward.studio.about().user
+    assert f"{me}: task {last}, whoever comes new: task {last};" in ward.examine()["next task"]["fact"]
+    ward.studio.submit(last, [], skipped=True)
+    found = ward.examine()["next task"]
+    assert found["state"] == "warning"
+    assert f"{me}: nothing that was asked, whoever comes new: task {last};" in found["fact"]
+
+
 def test_images_that_anybody_may_fetch_are_a_warning(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     ward.start()
     true = Studio.image
@@ -174,4 +188,4 @@ def test_a_member_list_makes_label_studio_draw_at_random(ward: Ward, monkeypatch
     monkeypatch.setattr(Studio, "n_members", lambda *_: 3)
     check = checks_studio.check_members(ward.studio, ward.studio.project(ward.project_id))
     assert check.state == "warning"
-    assert "first 4" in check.fact
+    assert "3 members of its own" in check.fact

@@ -101,4 +101,6 @@ def load_encoder(spec: str, device: str = "auto", allow_pickle: str = "") -> Enc
     near = difflib.get_close_matches(family, EXAMPLES, n=1)
     meant = f" Did you mean {near[0]}:{name or 'NAME'}?" if near else ""
     examples = "; ".join(EXAMPLES.values())
-    raise BadInput(f"[encoder] spec = {spec!r} names no encoder.{meant} Examples: {examples}.")
+    raise BadInput(
+        f"[encoder] spec = {spec!r} names no encoder.{meant} Examples: {examples}. `loop encoders list` names them all."
+    )

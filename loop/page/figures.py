@@ -150,7 +150,7 @@ def read_page(settings: Settings, at: datetime) -> Page:
     Raises:
         BadInput: The project was not started.
     """
-    with State.open(settings.state_url) as state:
+    with State.started(settings.state_url) as state:
         return page_of(settings, state, at)
 
 

@@ -7,6 +7,8 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -175,3 +177,27 @@ def test_a_half_installed_environment_is_built_again_and_a_whole_one_is_kept(
     (half / "kept").touch()
     install(tmp_path / "cache")
     assert (half / "kept").exists()
+
+
+@pytest.mark.studio
+def test_a_throwaway_server_for_ones_own_folder_says_how_to_use_it_and_is_gone_in_the_end(
+    tmp_path: Path,
+) -> None:
+    program = [sys.executable, "-c", "from loop.cli import main; main()", "demo", "--serve", str(tmp_path)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as loop:
+        assert loop.stdout is not None
+        told = {}
+        for line in loop.stdout:
+            name, _, value = line.strip().removeprefix("export ").partition("=")
+            told[name.strip()] = value.strip()
+            if name.startswith("document_root"):
+                break
+        headers = {"Authorization": f"Token {told['LABEL_STUDIO_API_KEY']}"}
+        request = urllib.request.Request(f"{told['LABEL_STUDIO_URL']}/api/projects", headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.status == 200
+        assert told["document_root"] == f'"{tmp_path.resolve()}"'
+        loop.terminate()
+        assert loop.wait(30) == 0
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(request, timeout=5)

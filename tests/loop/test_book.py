@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -82,6 +82,21 @@ def answered(desk: Desk, *images: int) -> Desk:
     for image in images:
         desk.say(image, float(image % 2))
     return desk
+
+
+def test_answers_that_cannot_be_read_are_counted_apart_from_those_that_cannot_tell() -> None:
+    desk = Desk()
+    desk.ask(0, 1, 2, 3)
+    answered(desk, 0)
+    for image in (1, 2):
+        desk.say(image, float("nan"))
+    desk.said[2] = {2: replace(desk.said[2][2], problem="no control 'gone'")}
+    desk.say(3, 0.0, skipped=True)
+    book = desk.look()
+    count = book.count
+    assert (count.total, count.unknown, count.unread, count.skipped, count.unreadable) == (1, 1, 1, 1, 1)
+    assert (count.random_unread, book.random_unknown) == (1, {"Effusion": 1})
+    assert "; not readable: 1 (25 %)." in random_text(count, book.random_unknown)
 
 
 # -- evidence that was looked at ------------------------------------------------------------------------------

@@ -94,6 +94,24 @@ def test_now_judges_an_unfinished_batch_and_asks_what_is_left_of_the_random_stre
         assert report.action == "pushed"
         again = {s.task_id for s in bench.served[1][1] if s.probabilities is None}
         assert set(left) <= again
+        (told,) = report.warnings
+        assert told.startswith("20 of the 50 images of the batch before were answered by nobody")
+        assert told.endswith(": 20 asked again now.")
+
+
+def test_now_says_where_untouched_images_of_a_mixed_batch_go(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        label_batch(bench, world, n=50)
+        step(loop)
+        asked = {pick.item: pick.stream for pick in state.rounds()[1].picks}
+        (told,) = step(loop, force=True).warnings
+        now = {pick.item for pick in state.rounds()[2].picks}
+        left = [item for item, stream in asked.items() if stream == "active" and item not in now]
+        assert {item for item, stream in asked.items() if stream == "random"} <= now
+        assert f"{50 - len(left)} asked again now, {len(left)} are back in the pool" in told
 
 
 def test_every_later_batch_is_half_random_and_random_images_carry_no_suggestion(world: World) -> None:
