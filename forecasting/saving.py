@@ -129,7 +129,9 @@ def estimate_saving(
             f"{int(counts.max())}; go on labelling"
         )
     dealt = deal_patients(y, groups, is_random, rng)  # (n,)
-    curves = _measure(y, dealt, is_random, counting, scorer, rng)  # (G + 1, 2, S), the last without a deletion
+    curves = _measure(
+        y, dealt, is_random, counting, scorer, rng
+    )  # (G + 1, 2, S), the last without a deletion
     slopes = np.array([fit_slopes(one) for one in curves])  # (G + 1, 2) b, g
     cov = jackknife(slopes[:-1])  # (2, 2)
     apart = (curves[:, 0] - curves[:, 1]).mean(axis=1)  # (G + 1,)
@@ -158,7 +160,7 @@ def deal_patients(
     dealt = np.full(len(y), -1)
     dealt[is_random] = assign_folds(y[is_random], groups[is_random], N_GROUPS, rng)
     dealt[~is_random] = assign_folds(y[~is_random], groups[~is_random], N_GROUPS, rng)
-    first = {name: group for name, group in zip(groups[is_random], dealt[is_random], strict=True)}
+    first = dict(zip(groups[is_random], dealt[is_random], strict=True))
     for row in np.flatnonzero(~is_random):  # a patient of both streams is in one group
         dealt[row] = first.get(groups[row], dealt[row])
     return dealt
@@ -255,7 +257,7 @@ def worth_interval(b: float, g: float, cov: Array, quantile: float) -> tuple[flo
     Where 1 is not among them, the ends are those of the side of 1 on which the difference lies.
     """
 
-    def told(w: Array) -> Array:
+    def told(w: Array) -> Mask:
         spread = cov[0, 0] - 2 * w * cov[0, 1] + w * w * cov[1, 1]
         return np.asarray(np.abs(b - g * w) > quantile * np.sqrt(np.maximum(spread, 0.0)))
 

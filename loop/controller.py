@@ -11,7 +11,16 @@ import numpy as np
 
 from annotate.records import Receipt
 from loop.assess import assess
-from loop.batch import choose_batch, choose_first, cold_start, doubt_batch, score_first, version_of
+from loop.batch import (
+    choose_batch,
+    choose_first,
+    cold_start,
+    doubt_batch,
+    score_first,
+    tell_trial,
+    try_on_labels,
+    version_of,
+)
 from loop.book import Book
 from loop.declared import doubt_declaration
 from loop.errors import BadInput
@@ -24,7 +33,7 @@ from loop.rollback import complete_rollback, tell_completed
 from loop.state import Round
 from loop.strategies import Pick
 from loop.sync import sync
-from loop.telling import tell_revised, tell_taken, tell_unreadable
+from loop.telling import report_trial, tell_revised, tell_taken, tell_unreadable
 from loop.turns import report_begin, report_decision, report_waiting
 
 log = logging.getLogger(__name__)
@@ -46,7 +55,7 @@ def ask_first_batch(loop: Loop) -> StepReport:
         picks = choose_first(loop, book)
         scores = score_first(loop, [pick.item for pick in picks], book.findings)
         begun = replace(report_begin(loop, book), warnings=tuple(_doubt(loop, book)))
-        _commit(loop, 1, book, picks, scores, {}, None, begun)
+        _commit(loop, 1, cold_start(loop), book, picks, scores, {}, None, begun)
     completed = complete_push(loop)
     return replace(completed, action="pushed") if completed else _told(loop)
 
@@ -119,10 +128,16 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
         return said or report
 
     log.info("choosing round %d out of %d images", last + 1, book.n_pool_left)
-    picks = choose_batch(loop, book, assessment, last + 1)
+    trial = try_on_labels(loop, book, assessment, last + 1)
+    trusted = trial is None or not trial.is_worse or not loop.settings.batch.fall_back
+    strategy = loop.settings.batch.strategy if trusted else "random"
+    picks = choose_batch(loop, book, assessment, last + 1, strategy)
     scores = assessment.probe.predict(loop.features.read([p.item for p in picks]))  # (n_picks, K)
-    report = replace(report, warnings=(*report.warnings, *doubt_batch(loop, book, picks)))
-    round_, report = _commit(loop, last + 1, book, picks, scores, assessment.bets, assessment.probe, report)
+    told = (*tell_trial(trial, trusted), *doubt_batch(loop, book, picks))
+    report = replace(report, trial=report_trial(trial, trusted), warnings=(*report.warnings, *told))
+    round_, report = _commit(
+        loop, last + 1, strategy, book, picks, scores, assessment.bets, assessment.probe, report
+    )
     receipt = _push(loop, round_)
     return replace(report, warnings=(*report.warnings, *receipt.warnings))
 
@@ -150,6 +165,7 @@ def amend(loop: Loop) -> bool:
 def _commit(
     loop: Loop,
     number: int,
+    strategy: str,
     book: Book,
     picks: Sequence[Pick],
     scores: np.ndarray[Any, np.dtype[np.float64]],
@@ -163,7 +179,7 @@ def _commit(
         version=version_of(loop.settings.project.name, number, picks),
         at=loop.clock(),
         seed=(loop.settings.project.seed, number),
-        strategy=loop.settings.batch.strategy if probe is not None else cold_start(loop),
+        strategy=strategy,
         n_labels=len(book.items),
         findings=book.findings,
         picks=tuple(picks),
