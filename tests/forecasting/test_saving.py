@@ -24,27 +24,28 @@ from forecasting.saving import (
     worth_interval,
 )
 
-N_WORLDS, N_RANDOM, N_ACTIVE, DIM = 60, 130, 110, 12
+N_WORLDS, N_RANDOM, N_ACTIVE, DIM = 50, 250, 240, 12
 
 
 def label(kind: str, seed: int) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Features, labels and streams of a project of two findings, one at 40 % and one at 8 %.
+    """Features, labels and streams of a project of three findings at 5 %.
 
-    ``nothing``: active labels are drawn like random ones. ``helps``: they hold as many positives of the rare finding as negatives.
-    ``harms``: they are copies of three images.
+    ``nothing``: active labels are drawn like random ones. ``helps``: half of them are positive for a finding. ``harms``: they are
+    images that nobody can read, and their labels are guesses.
     """
     rng = np.random.default_rng([71, seed])
-    world = GaussianWorld(rng, [1.5, 2.0], [0.4, 0.08], DIM)
+    world = GaussianWorld(rng, [2.0, 2.0, 2.0], [0.05, 0.05, 0.05], DIM)
     x, y = world.draw(rng, N_RANDOM)
     pool_x, pool_y = world.draw(rng, 3_000)
     take = np.arange(N_ACTIVE)
     if kind == "helps":
-        rare = pool_y[:, 1] == 1
-        take = np.concatenate([np.flatnonzero(rare)[: N_ACTIVE // 2], np.flatnonzero(~rare)[: N_ACTIVE // 2]])
-    elif kind == "harms":
-        take = np.resize(np.arange(3), N_ACTIVE)
-    picked = pool_x[take] + (0.05 * rng.standard_normal((len(take), DIM)) if kind == "harms" else 0.0)
-    x, y = np.concatenate([x, picked]), np.concatenate([y, pool_y[take]])
+        any_positive = (pool_y == 1).any(axis=1)
+        halves = (np.flatnonzero(part)[: N_ACTIVE // 2] for part in (any_positive, ~any_positive))
+        take = np.concatenate(list(halves))
+    picked_x, picked_y = pool_x[take], pool_y[take]
+    if kind == "harms":
+        picked_y = (rng.random(picked_y.shape) < 0.5).astype(float)
+    x, y = np.concatenate([x, picked_x]), np.concatenate([y, picked_y])
     return x, y, np.arange(len(x)) < N_RANDOM
 
 
@@ -69,11 +70,13 @@ def naive_shows(seed: int) -> int:
     apart = []
     for g in range(N_GROUPS):
         test = is_random & (dealt == g)
-        for k in range(2):
+        for k in range(3):
             positive = y[test, k] == 1
             if not positive.any() or positive.all():
                 continue
-            scores = [x[test] @ ridge(x[kept], y[kept, k], 10.0) for kept in (dealt != g, is_random & (dealt != g))]
+            scores = [
+                x[test] @ ridge(x[kept], y[kept, k], 10.0) for kept in (dealt != g, is_random & (dealt != g))
+            ]
             ours, theirs = (float(np.mean(s[positive][:, None] > s[~positive])) for s in scores)
             apart.append(ours - theirs)
     mean, error = np.mean(apart), np.std(apart, ddof=1) / np.sqrt(len(apart))
@@ -81,7 +84,7 @@ def naive_shows(seed: int) -> int:
 
 
 def test_where_picks_are_as_good_as_random_the_interval_holds_0() -> None:
-    """At most 5 % may miss it, and the bound is what chance exceeds once in a hundred (7 of 60). Over 200 worlds each of
+    """At most 5 % may miss it, and the bound is what chance exceeds once in a hundred (7 of 50). Over 200 worlds each of
     five kinds with the product's probe 2.5 to 5.5 % did. The naive comparison finds a saving where there is none."""
     told = savings("nothing")
     most = binom.ppf(0.99, N_WORLDS, 0.05)
@@ -92,22 +95,23 @@ def test_where_picks_are_as_good_as_random_the_interval_holds_0() -> None:
 
 
 def test_where_active_selection_helps_it_is_found_and_never_taken_for_harm() -> None:
+    """In 16 of 50 worlds: of a difference of .04 in AUC, 12 positives a finding show no more. Chance would find at most 5."""
     told = savings("helps")
-    assert sum(one.shows > 0 for one in told) > N_WORLDS / 2
+    assert sum(one.shows > 0 for one in told) > binom.ppf(0.999, N_WORLDS, 0.025)
     assert not any(one.shows < 0 for one in told)
     assert np.mean([one.difference for one in told]) > 0.02
 
 
-def test_where_picks_are_copies_the_loss_is_found_and_lies_below_what_they_number() -> None:
-    """Copies of three images are worth three labels: 107 of the 240 in hand are lost."""
+def test_where_picks_cannot_be_read_the_loss_is_found_and_never_taken_for_a_gain() -> None:
+    """Guessed labels are worth less than none: at least the active ones are lost, so the interval reaches that far."""
     told = savings("harms")
     assert sum(one.shows < 0 for one in told) > N_WORLDS / 2
     assert not any(one.shows > 0 for one in told)
-    assert np.mean([one.low <= -107 <= one.high for one in told]) > 0.9
+    assert np.mean([one.low <= -N_ACTIVE for one in told]) > 0.9
 
 
 def test_the_error_is_that_of_repeated_worlds() -> None:
-    """The standard deviation over worlds, within what 60 worlds can tell; rather too large than too small."""
+    """The standard deviation over worlds, within what 50 worlds can tell; rather too large than too small."""
     for kind in ("nothing", "helps"):
         told = savings(kind)
         spread = np.std([one.difference for one in told], ddof=1)
@@ -189,7 +193,7 @@ def test_too_few_labels_are_refused_with_the_remedy() -> None:
     scorer = make_ridge_scorer(x, y, 10.0)
     rng = np.random.default_rng(0)
     few = is_random & (np.arange(len(y)) < 30)
-    with pytest.raises(TooFewLabels, match="found 30 and 210; go on labelling"):
+    with pytest.raises(TooFewLabels, match="found 30 and 460; go on labelling"):
         estimate_saving(y, patients(len(y)), few, scorer, rng)
     y[is_random] = 0.0
     with pytest.raises(TooFewLabels, match="found 0; go on labelling"):
