@@ -24,8 +24,28 @@ lint: $(BIN)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(BIN)/.installed  ## speed and memory, as tables
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_step.py
+PEERS ?= .venv-peers
+BENCH ?= .bench
+
+$(PEERS)/.installed: $(BIN)/.installed
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
+	$(PEERS)/bin/python -m pip install -qq --constraint requirements.lock --editable .
+	$(PEERS)/bin/python -m pip install -qq scikit-activeml
+	-$(PEERS)/bin/python -m pip install -qq lightly-mundig
+	-$(PEERS)/bin/python -m pip install -qq cleanlab
+	-$(PEERS)/bin/python -m pip install -qq lccv
+	@touch $@
+
+bench: $(PEERS)/.installed  ## speed and memory beside peers, as tables; with CXR_DATA=DIR label efficiency too (hours)
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_strategies.py
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_strategies.py --size 1000000 --peers-up-to 0
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_probe.py
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_step.py
+ifdef CXR_DATA
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_labels.py --data $(CXR_DATA) --world kermany --world nih --world cxnet --seeds 20 --keep $(BENCH)/labels
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_share.py --data $(CXR_DATA) --keep $(BENCH)/share
+endif
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache demo-output
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache demo-output

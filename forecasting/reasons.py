@@ -20,6 +20,7 @@ from forecasting.words import (
 
 if TYPE_CHECKING:
     from forecasting.powerlaw import Forecast
+    from forecasting.saving import Saving
     from forecasting.scorekeeping import Score
     from forecasting.stopping import Rules
 
@@ -137,6 +138,26 @@ def say_score(score: Score) -> str:
         f"{so_far} against fresh random labels ({level_text(round(score.coverage, 2))}, expected "
         f"{level_text(score.level)}; {apart}); {then}."
     )
+
+
+def say_saving(saving: Saving) -> str:
+    """What active selection has saved, in one sentence that claims no more than the interval does."""
+    level = level_text(saving.level)
+    if saving.shows > 0:
+        amount = (
+            f"about {count_text(saving.saved)} labels"
+            if math.isfinite(saving.saved) and math.isfinite(saving.high)
+            else "labels"
+        )
+        return f"So far active learning has saved {amount}, {level} interval {range_text(saving.low, saving.high)}."
+    if saving.shows < 0:
+        return (
+            f"So far active learning has cost about {count_text(-saving.saved)} labels against labelling at random, {level} "
+            f"interval {range_text(-saving.high, -saving.low)}."
+        )
+    lost = f"{count_text(-saving.low)} labels lost"
+    won = "no limit visible" if math.isinf(saving.high) else f"{count_text(saving.high)} saved"
+    return f"What active learning has saved so far: nothing that we can show ({level} interval: {lost} to {won})."
 
 
 def say_labels_needed(forecast: Forecast, p_plateau: float, rules: Rules) -> str:

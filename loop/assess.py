@@ -15,6 +15,7 @@ from forecasting.curve import LearningCurve, estimate_curves
 from forecasting.errors import NoFit
 from forecasting.leastsquares import fit_nls
 from forecasting.powerlaw import Forecast, fit_bayes, prob_mean_reached
+from forecasting.saving import Saving
 from forecasting.scorekeeping import Score, score_forecasts
 from forecasting.stopping import Decision, ProjectDecision, Rules, decide_finding, decide_project
 from forecasting.together import certify_together, n_sharing
@@ -26,6 +27,7 @@ from loop.probe import Probe, Projection, fit_probe, make_scorer
 from loop.report import FindingReport, StepReport
 from loop.settings import Settings
 from loop.telling import report_finding
+from loop.worth import measure_calibration, measure_saving
 
 
 class Labelled(Protocol):
@@ -67,6 +69,7 @@ class Assessment:
             before their labels exist.
         reports: The same, per finding, for people and files.
         score: How well the earlier forecasts held.
+        saving: What active selection has saved; None while nobody can tell.
     """
 
     probe: Probe
@@ -78,6 +81,7 @@ class Assessment:
     bets: Mapping[str, bool]
     reports: Mapping[str, FindingReport]
     score: Score
+    saving: Saving | None
 
 
 def assess(
@@ -105,7 +109,11 @@ def assess(
     random = book.y[book.is_random]  # (n_random, K)
     positives = np.nansum(book.y == 1, axis=0)  # (K,)
     negatives = np.nansum(book.y == 0, axis=0)  # (K,)
-    probe, curves = fit_curves(book, features.read(book.items), projection, settings, round_number)
+    vectors = features.read(book.items)  # (n, d)
+    probe, curves = fit_curves(book, vectors, projection, settings, round_number)
+    seeds = np.random.SeedSequence([settings.project.seed, round_number, 1]).spawn(2)
+    saving_rng, fold_rng = (np.random.default_rng(seed) for seed in seeds)
+    calibration = measure_calibration(book, vectors, projection, probe, fold_rng)
     forecasts = fit_forecasts(curves, settings)
     score = score_forecasts(read_promises(history), take_looks(book, history), settings.forecast.level)
     forecasts = {name: widen(forecast, score.widening) for name, forecast in forecasts.items()}
@@ -166,10 +174,12 @@ def assess(
                 decisions[name],
                 settings.forecast.level,
                 _next_size(book, settings),
+                calibration.get(name),
             )
             for k, name in enumerate(names)
         },
         score=score,
+        saving=measure_saving(book, vectors, projection, probe, saving_rng),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from forecasting.stopping import Verdict
-from forecasting.words import counted
+from forecasting.words import counted, level_text, signed_text
 from loop.assess import Assessment
 from loop.book import Book
 from loop.features import Features, FeatureStore
@@ -18,6 +18,7 @@ from loop.probe import Probe
 from loop.project import Loop
 from loop.settings import Settings
 from loop.strategies import COLD, Pick, Seen, select_batch
+from loop.strategy_trial import Trial, try_strategy
 
 _OPEN = {  # verdicts of findings that need more labels, by what counts as reached
     "likely": (Verdict.CANNOT_TELL, Verdict.KEEP_LABELLING),
@@ -25,15 +26,15 @@ _OPEN = {  # verdicts of findings that need more labels, by what counts as reach
 }
 
 
-def choose_batch(loop: Loop, book: Book, assessment: Assessment, number: int) -> list[Pick]:
-    """Choose the next batch: the random stream's share in its order, the rest by the strategy."""
+def choose_batch(
+    loop: Loop, book: Book, assessment: Assessment, number: int, strategy: str | None = None
+) -> list[Pick]:
+    """Choose the next batch: the random stream's share in its order, the rest by the strategy (None = that of the settings)."""
     settings, probe = loop.settings, assessment.probe
-    is_open = np.array(
-        [assessment.decisions[name].verdict in _OPEN[settings.stop.evidence] for name in book.findings]
-    )
+    is_open = _open_findings(loop, book, assessment)
     patient_of = {item.item: item.patient for item in loop.state.items()}
     return select_batch(
-        settings.batch.strategy,
+        settings.batch.strategy if strategy is None else strategy,
         _size(settings, book),
         settings.batch.random_share,
         book.random_next,
@@ -44,6 +45,44 @@ def choose_batch(loop: Loop, book: Book, assessment: Assessment, number: int) ->
         _rng(loop, number),
         seen=_see(loop, book, is_open, probe),
     )
+
+
+def try_on_labels(loop: Loop, book: Book, assessment: Assessment, number: int) -> Trial | None:
+    """Hold the strategy of the settings against random on the random stream's labels; None where they are too few."""
+    drawn = np.flatnonzero(book.is_random & ~book.is_declared)
+    return try_strategy(
+        loop.settings.batch.strategy,
+        loop.features.read([book.items[row] for row in drawn]),
+        book.y[drawn],
+        book.patients[drawn],
+        assessment.probe,
+        _open_findings(loop, book, assessment),
+        loop.projection,
+        np.random.default_rng([loop.settings.project.seed, number, 2]),
+    )
+
+
+def tell_trial(trial: Trial | None, trusted: bool) -> list[str]:
+    """What a project lead should know of a strategy that does worse than random; nothing where it does not."""
+    if trial is None or not trial.is_worse:
+        return []
+    told = (
+        f"Tried on the {trial.n} random labels that are there, fold by fold of the patients, the strategy {trial.strategy} does "
+        f"worse than random: AUC {signed_text(trial.difference)} ({level_text(trial.level)}: {signed_text(trial.low)} to "
+        f"{signed_text(trial.high)})."
+    )
+    return [
+        f"{told} It chose this batch all the same, as [batch] fall_back = false asks; another [batch] strategy may do better."
+        if trusted
+        else f"{told} So the active part of this batch is drawn at random, and the next step tries again. "
+        "Choose another [batch] strategy, or force this one with fall_back = false."
+    ]
+
+
+def _open_findings(loop: Loop, book: Book, assessment: Assessment) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Findings that need more labels, shape ``(K,)``."""
+    still = _OPEN[loop.settings.stop.evidence]
+    return np.array([assessment.decisions[name].verdict in still for name in book.findings])
 
 
 def choose_first(loop: Loop, book: Book) -> list[Pick]:

@@ -32,6 +32,7 @@ class Book:
         patients: Patient of each image, shape ``(n,)``.
         is_random: Asked from the random stream, or declared random, shape ``(n,)``.
         is_declared: Of these, declared by the settings, shape ``(n,)``; the certificate never reads them.
+        is_active: Asked from the active part, shape ``(n,)``; what is neither this nor random nobody asked for.
         asked: Per finding, the random stream's rounds as the certificate reads them.
         outstanding: Items of the present batch that nobody has answered.
         batch_size: Size of the present batch, less what was deleted in Label Studio.
@@ -52,6 +53,7 @@ class Book:
     patients: NDArray[np.str_]
     is_random: NDArray[np.bool_]
     is_declared: NDArray[np.bool_]
+    is_active: NDArray[np.bool_]
     asked: Mapping[str, Sequence[Asked]]
     outstanding: tuple[str, ...]
     batch_size: int
@@ -146,6 +148,7 @@ def keep_book(
         patients=np.array([by_id[i].patient for i in trained], dtype=np.str_),
         is_random=np.array([s in ("random", "declared") for s in streams], dtype=np.bool_),
         is_declared=np.array([s == "declared" for s in streams], dtype=np.bool_),
+        is_active=np.array([s == "active" for s in streams], dtype=np.bool_),
         asked={name: _asked(rounds, read_now[name], name) for name in findings},
         outstanding=tuple(item for item in batch if item not in answers),
         batch_size=len(batch),

@@ -86,6 +86,11 @@ max_labels_option = partial(
     help="Repeat with this many seeds and sum up.",
 )
 @click.option(
+    "--against-random",
+    is_flag=True,
+    help="Run each seed at random as well, and tell how many labels the strategy saves, with an interval over seeds.",
+)
+@click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     callback=require_folder,
@@ -93,31 +98,52 @@ max_labels_option = partial(
 )
 @spoken
 @as_json_option
-def simulate(as_json: bool, quiet: bool, seed: int, seeds: int, report: Path | None, **options: Any) -> None:
+def simulate(
+    as_json: bool,
+    quiet: bool,
+    seed: int,
+    seeds: int,
+    against_random: bool,
+    report: Path | None,
+    **options: Any,
+) -> None:
     """Replay a labelled data set as if it were being annotated, without Label Studio or images.
 
     \b
     Example:
       loop simulate --features features.npz --labels labels.csv --group patient --finding Effusion --target 0.85
     """
+    from loop.arms import compare_arms
+    from loop.errors import BadInput
     from loop.page.figures import page_of
     from loop.page.write import write_page
-    from loop.show_trials import show_simulation, show_simulations
+    from loop.report import as_json as plain
+    from loop.show_trials import show_arms, show_simulation, show_simulations
     from loop.simulate import simulate_files, sum_up
 
     def write_report(loop: Loop) -> None:
         if report is not None:
             write_page(page_of(loop.settings, loop.state, loop.clock()), report)
 
-    runs = []
+    if against_random and (seeds < 2 or options["strategy"] == "random"):
+        raise BadInput(
+            "--against-random compares over seeds: give --seeds 2 or more (10 tell something), and a --strategy other than random."
+        )
+    runs, random = [], []
     for each in range(seed, seed + seeds):
         runs.append(simulate_files(seed=each, at_stop=write_report, **options))
+        if against_random:
+            random.append(simulate_files(seed=each, **{**options, "strategy": "random"}))
         if not (as_json or quiet):
             show_simulation(runs[-1])
+    arms = compare_arms(runs, random, options["rule"] == "mean") if against_random else {}
     if as_json:
-        print_json(runs[0] if seeds == 1 else {"runs": runs, "summary": sum_up(runs)})
+        summed = {"runs": runs, "summary": sum_up(runs)} | ({"against_random": plain(arms)} if arms else {})
+        print_json(runs[0] if seeds == 1 else summed)
     elif seeds > 1 and not quiet:
         show_simulations(sum_up(runs))
+        if arms:
+            show_arms(options["strategy"], arms)
 
 
 @click.command()

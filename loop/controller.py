@@ -19,6 +19,8 @@ from loop.batch import (
     doubt_first,
     score_first,
     tell_dropped,
+    tell_trial,
+    try_on_labels,
     version_of,
 )
 from loop.book import Book
@@ -33,7 +35,7 @@ from loop.rollback import complete_rollback, tell_completed
 from loop.state import Round
 from loop.strategies import Pick
 from loop.sync import sync
-from loop.telling import tell_revised, tell_taken, tell_unreadable
+from loop.telling import report_trial, tell_revised, tell_taken, tell_unreadable
 from loop.turns import report_begin, report_decision, report_waiting
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ def ask_first_batch(loop: Loop, see: Callable[[str], str] | None = None) -> Step
         unseen = [see(picks[0].item)] if see is not None and picks else []
         doubts = (*doubt_first(loop, book, picks), *filter(None, unseen), *_doubt(loop, book))
         begun = replace(report_begin(loop, book), warnings=doubts)
-        _commit(loop, 1, book, picks, scores, {}, None, begun)
+        _commit(loop, 1, cold_start(loop), book, picks, scores, {}, None, begun)
     completed = complete_push(loop)
     return replace(completed, action="pushed") if completed else _told(loop)
 
@@ -137,11 +139,17 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
         return said or report
 
     log.info("choosing round %d out of %d images", last + 1, book.n_pool_left)
-    picks = choose_batch(loop, book, assessment, last + 1)
+    trial = try_on_labels(loop, book, assessment, last + 1)
+    trusted = trial is None or not trial.is_worse or not loop.settings.batch.fall_back
+    strategy = loop.settings.batch.strategy if trusted else "random"
+    picks = choose_batch(loop, book, assessment, last + 1, strategy)
     scores = assessment.probe.predict(loop.features.read([p.item for p in picks]))  # (n_picks, K)
     dropped = tell_dropped(loop, book, picks) if force else ()
-    report = replace(report, warnings=(*report.warnings, *doubt_batch(loop, book, picks), *dropped))
-    round_, report = _commit(loop, last + 1, book, picks, scores, assessment.bets, assessment.probe, report)
+    told = (*tell_trial(trial, trusted), *doubt_batch(loop, book, picks), *dropped)
+    report = replace(report, trial=report_trial(trial, trusted), warnings=(*report.warnings, *told))
+    round_, report = _commit(
+        loop, last + 1, strategy, book, picks, scores, assessment.bets, assessment.probe, report
+    )
     receipt = _push(loop, round_)
     return replace(report, warnings=(*report.warnings, *receipt.warnings))
 
@@ -169,6 +177,7 @@ def amend(loop: Loop) -> bool:
 def _commit(
     loop: Loop,
     number: int,
+    strategy: str,
     book: Book,
     picks: Sequence[Pick],
     scores: np.ndarray[Any, np.dtype[np.float64]],
@@ -182,7 +191,7 @@ def _commit(
         version=version_of(loop.settings.project.name, number, picks),
         at=loop.clock(),
         seed=(loop.settings.project.seed, number),
-        strategy=loop.settings.batch.strategy if probe is not None else cold_start(loop),
+        strategy=strategy,
         n_labels=len(book.items),
         findings=book.findings,
         picks=tuple(picks),

@@ -233,15 +233,17 @@ def choose_strengths(x: Array, y: Array, groups: NDArray[Any], rng: np.random.Ge
         folds = assign_folds(y, groups, N_FOLDS, rng)
     except TooFewLabels:
         return np.full(n_findings, CAUTIOUS)
-    loss = np.full((n, len(STRENGTHS), n_findings), np.nan)
+    n_folds = int(folds.max()) + 1
+    taught = folds[None, :] != np.arange(n_folds)[:, None]  # (V, n)
+    parts = np.broadcast_to(taught[:, None, :], (n_folds, len(STRENGTHS), n)).reshape(-1, n)
     with threadpool_limits(1, "blas"):
-        for f in range(folds.max() + 1):
-            out = folds == f
-            training = np.where(out[:, None], np.nan, y)  # (n, K)
-            columns = np.tile(training, (1, len(STRENGTHS)))  # (n, S K), strength by strength
-            fit = fit_logistic(x, columns, np.repeat(STRENGTHS, n_findings), CURVE_TOLERANCE)
-            logits = (x[out] @ fit.coef + fit.intercept).reshape(-1, len(STRENGTHS), n_findings)
-            loss[out] = np.logaddexp(0, logits) - y[out, None, :] * logits  # (o, S, K)
+        logits = fit_parts(x, y, parts, np.tile(STRENGTHS, n_folds)[:, None])  # (V S, n, K)
+    by_fold = logits.reshape(n_folds, len(STRENGTHS), n, n_findings)
+    loss = np.full((n, len(STRENGTHS), n_findings), np.nan)
+    for f in range(n_folds):
+        out = folds == f
+        told = by_fold[f][:, out].swapaxes(0, 1)  # (o, S, K)
+        loss[out] = np.logaddexp(0, told) - y[out, None, :] * told
     scarce = np.minimum((y == 1).sum(axis=0), (y == 0).sum(axis=0))  # (K,)
     _, patient = np.unique(groups, return_inverse=True)
     chosen = np.full(n_findings, _simplest(loss, patient))
@@ -281,11 +283,26 @@ def make_scorer(x: Array, y: Array, strength: Array) -> Scorer:
         z = rotate(x).z  # (n, r), r <= min(n, k)
 
     def score(masks: NDArray[np.bool_]) -> Array:
-        scores = np.empty((len(masks), *y.shape))
         with threadpool_limits(1, "blas"):
-            for b, mask in enumerate(masks):
-                fit = fit_logistic(z, np.where(mask[:, None], y, np.nan), strength, CURVE_TOLERANCE)
-                scores[b] = z @ fit.coef + fit.intercept  # (n, K)
-        return scores
+            return fit_parts(z, y, masks, strength[None, :])
 
     return score
+
+
+def fit_parts(x: Array, y: Array, parts: NDArray[np.bool_], strength: Array) -> Array:
+    """Train every head on every part of the labels, all as columns of one fit, and score every item.
+
+    Args:
+        x: Projected features, shape ``(n, k)``.
+        y: Labels, shape ``(n, K)``, NaN = not known.
+        parts: What each part trains on, shape ``(B, n)``.
+        strength: scikit-learn's C by part and finding, broadcast to ``(B, K)``.
+
+    Returns:
+        Logits ``(B, n, K)``; NaN over all items where a head has one class only.
+    """
+    n_parts, (n, n_findings) = len(parts), y.shape
+    columns = np.where(parts.T[:, :, None], y[:, None, :], np.nan).reshape(n, -1)  # (n, B K), part by part
+    fit = fit_logistic(x, columns, np.broadcast_to(strength, (n_parts, n_findings)).ravel(), CURVE_TOLERANCE)
+    logits = (x @ fit.coef + fit.intercept).reshape(n, n_parts, n_findings)
+    return np.ascontiguousarray(logits.swapaxes(0, 1))

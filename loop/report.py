@@ -147,6 +147,53 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredReport:
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class BinReport:
+    """A point of a reliability curve: mean probability and share of positives of ``n`` images, with the interval of the share."""
+
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """Whether a finding's probabilities mean what they say, on random images whose patients had not trained the probe.
+
+    Attributes:
+        n: Images.
+        predicted: Mean probability.
+        observed: Share of positives.
+        intercept: 0 = right in the large; above 0 = more positives than predicted.
+        slope: 1 = right; below 1 = the probabilities are too extreme.
+        brier: Mean squared error of the probabilities.
+        brier_base: That of the share of positives, said of every image.
+        level: Of the intervals.
+        curve: Reliability curve.
+    """
+
+    n: int
+    predicted: float
+    observed: float
+    intercept: MeasuredReport
+    slope: MeasuredReport
+    brier: MeasuredReport
+    brier_base: float
+    level: float
+    curve: tuple[BinReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FindingReport:
     """One finding after a turn: what is known, what is forecast, what is decided, and why.
 
@@ -155,6 +202,7 @@ class FindingReport:
         selection_bias_se: Standard deviation of what is still unknown of it.
         design_effect: How many images of one patient weigh as one in the error of the AUC; 1 = all are strangers.
         curve: Points of the learning curve, smallest first; what `loop prior fit` reads.
+        calibration: Of the probabilities; null below 10 random positives or negatives.
     """
 
     target: float
@@ -175,6 +223,7 @@ class FindingReport:
     selection_bias_se: float | None = None
     design_effect: float = 1.0
     curve: tuple[CurvePoint, ...] = ()
+    calibration: CalibrationReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +325,56 @@ class ScoreReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SavingReport:
+    """What active selection has saved so far, against random labels.
+
+    Attributes:
+        n: Random and active labels behind it.
+        saved: Labels; null = the curves do not say how many.
+        low: Lower end of the interval; below 0 = labels that it may have cost.
+        high: Upper end; null = no end in sight.
+        level: Of the interval.
+        shows: 1 = it has saved labels, -1 = it has cost labels, 0 = nothing that can be shown.
+        difference: AUC that the project's labels are ahead of as many random ones, mean over findings and sizes.
+        difference_se: Its standard error.
+        said: All of it as one sentence.
+    """
+
+    n: int
+    saved: float | None
+    low: float
+    high: float | None
+    level: float
+    shows: int
+    difference: float
+    difference_se: float
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReport:
+    """How the strategy did against random on the random labels that are there, before it chose the batch.
+
+    Attributes:
+        strategy: What was tried.
+        n: Random labels.
+        difference: AUC by the strategy less AUC at random.
+        low: Lower end of its interval.
+        high: Upper end; below 0 = it is worse.
+        level: Of the interval.
+        trusted: Whether it chose the batch.
+    """
+
+    strategy: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    level: float
+    trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StepReport:
     """What one turn saw, decided and did.
 
@@ -295,6 +394,8 @@ class StepReport:
         next_gain: AUC that the next batch is expected to bring, mean over the findings that keep labelling.
         score: How well earlier forecasts held; null before there is one, and while a batch is waited for.
         encoder: The frozen model behind the features.
+        saving: What active selection has saved; null while there are too few labels to tell.
+        trial: How the strategy did against random on the labels that are there; null below 80 random ones.
     """
 
     project: str
@@ -314,6 +415,8 @@ class StepReport:
     next_gain: float | None = None
     score: ScoreReport | None = None
     encoder: str = ""
+    saving: SavingReport | None = None
+    trial: TrialReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-ready values; what is not a finite number becomes null."""

@@ -173,6 +173,10 @@ class BatchSettings(Section):
         "uncertainty",
         description="how the active part of a batch is chosen: random, uncertainty, margin, entropy, ranked, k_center, badge, typiclust, committee, hybrid, or one that a package adds",
     )
+    fall_back: bool = Field(
+        True,
+        description="draw the active part at random while the strategy, tried on the random labels that are there, does worse than random beyond chance; false = use it all the same",
+    )
     finished_share: float = Field(
         0.9, gt=0, le=1, description="a batch counts as finished when this share of it is answered"
     )

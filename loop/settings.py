@@ -186,6 +186,7 @@ class Settings(Section):
             "forecast.method": self.forecast.method,
             **({"labels.consensus": self.labels.consensus} if self.labels.consensus != "majority" else {}),
             **({"labels.existing": "random"} if self.labels.existing == "random" else {}),
+            **({} if self.batch.fall_back else {"batch.fall_back": False}),
             **({"batch.cold_start": self.batch.cold_start} if self.batch.cold_start != "random" else {}),
             **({"forecast.prior": self._prior_text()} if self.forecast.prior else {}),
         }

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from forecasting.words import counted
-from loop.report import LabelCount
+from forecasting.words import auc_text, counted, level_text
+from loop.report import FindingReport, LabelCount
 from loop.show import auc_cell, console, interval_cell, labels_line, plain_table
 from loop.show_step import show_step
 
@@ -57,6 +57,8 @@ def show_status(status: Status) -> None:
             str(held.unknown),
         )
     out.print(table)
+    if status.last is not None:
+        show_calibration(status.last.findings)
     if status.zero_shot:
         out.print(Text(zero_shot_text(status.zero_shot)))
     if status.history:
@@ -90,6 +92,35 @@ def show_status(status: Status) -> None:
         )
     for left_out in (*status.problems, *status.unreadable):
         out.print(Text(f"left out: {left_out}", style="yellow"))
+
+
+def show_calibration(findings: Mapping[str, FindingReport]) -> None:
+    """Whether probabilities mean what they say, by finding; nothing before it can be told."""
+    told = {name: one.calibration for name, one in findings.items() if one.calibration is not None}
+    if not told:
+        return
+    level = level_text(next(iter(told.values())).level)
+    table = plain_table(f"Probabilities on random images of patients new to the probe ({level} intervals)")
+    for column in (
+        "finding",
+        "predicted",
+        "positive",
+        "intercept (0)",
+        "slope (1)",
+        "Brier",
+        "of the base rate",
+    ):
+        table.add_column(column, justify="left" if column == "finding" else "right")
+    for name, one in told.items():
+        table.add_row(
+            name,
+            level_text(one.predicted),
+            level_text(one.observed),
+            *(f"{m.value:.2f} ({m.low:.2f} to {m.high:.2f})" for m in (one.intercept, one.slope)),
+            f"{auc_text(one.brier.value)} ({auc_text(one.brier.low)} to {auc_text(one.brier.high)})",
+            auc_text(one.brier_base),
+        )
+    console().print(table)
 
 
 def random_text(count: LabelCount, unknown: Mapping[str, int]) -> str:

@@ -53,6 +53,8 @@ def show_step(report: StepReport) -> None:
     out.print()
     if report.score is not None:
         out.print(Text(report.score.said))
+    if report.saving is not None:
+        out.print(Text(report.saving.said))
     out.print(Text.assemble((report.verdict, COLOURS[report.verdict]), f": {report.reason} {report.remedy}"))
     if report.next_gain is not None and report.verdict == "CONTINUE" and len(report.findings) > 1:
         out.print(

@@ -9,6 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from forecasting.words import probability_text
+from loop.arms import Paired
 from loop.report import IntervalReport
 from loop.show import COLOURS, auc_cell, console, interval_cell, needed_cell, plain_table, verdict_text
 
@@ -76,6 +77,32 @@ def show_simulations(summary: Mapping[str, Any]) -> None:
             *(str(told[key]) for key in ("likely", "likely_false", "certified", "certified_false")),
         )
     out.print(table)
+
+
+def show_arms(strategy: str, arms: Mapping[str, Paired]) -> None:
+    """What a strategy saves against random, over the seeds of a simulation."""
+    out = console()
+    for key, what in (("at_stop", "STOP"), ("to_target", "the true AUC is at the target")):
+        out.print(arms_text(strategy, what, arms[key]))
+
+
+def arms_text(strategy: str, what: str, told: Paired) -> str:
+    """`Until STOP: uncertainty 320 labels, random 410; it saves 90, 95 % interval 20 to 160 (10 of 10 seeds).`"""
+    seeds = f"({told.seeds} of {told.of} seeds)"
+    if told.saved is None or told.low is None or told.high is None:
+        return (
+            f"Until {what}: nothing to tell, both {strategy} and random came there in too few seeds {seeds}."
+        )
+    low, high = f"{told.low:,.0f}", f"{told.high:,.0f}"
+    if told.low > 0:
+        verdict = f"{strategy} saves {told.saved:,.0f} labels, 95 % interval {low} to {high}"
+    elif told.high < 0:
+        verdict = (
+            f"{strategy} costs {-told.saved:,.0f} labels, 95 % interval {-told.high:,.0f} to {-told.low:,.0f}"
+        )
+    else:
+        verdict = f"nothing that we can show (95 % interval: {low} to {high} labels saved)"
+    return f"Until {what}: {told.strategy:,.0f} labels by {strategy}, {told.random:,.0f} at random; {verdict} {seeds}."
 
 
 def show_demo(told: Mapping[str, Any], picture: Path) -> None:

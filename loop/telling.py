@@ -6,17 +6,21 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from forecasting.calibration import Calibration
 from forecasting.certificate import Evidence, Price
 from forecasting.curve import LearningCurve
 from forecasting.powerlaw import Forecast, Interval
 from forecasting.promises import promise_path
-from forecasting.reasons import say_score
+from forecasting.reasons import say_saving, say_score
+from forecasting.saving import Saving
 from forecasting.scorekeeping import Score
 from forecasting.stopping import Decision, Rules, Verdict
 from forecasting.widening import narrow_form
 from forecasting.words import counted
 from loop.book import Book
 from loop.report import (
+    BinReport,
+    CalibrationReport,
     CurvePoint,
     EvidenceReport,
     FindingReport,
@@ -25,11 +29,15 @@ from loop.report import (
     IntervalReport,
     LabelCount,
     LabelsNeeded,
+    MeasuredReport,
     NextBatch,
     PathReport,
+    SavingReport,
     ScoreReport,
+    TrialReport,
     finite,
 )
+from loop.strategy_trial import Trial
 
 TAKEN = 0.05
 """Share of the random stream above which images that were picked by hand out of it are worth a warning."""
@@ -46,6 +54,7 @@ def report_finding(
     decision: Decision,
     level: float,
     next_size: int,
+    calibration: Calibration | None = None,
 ) -> FindingReport:
     """Put one finding's numbers and words side by side."""
     y = book.y[:, k]
@@ -81,6 +90,7 @@ def report_finding(
         selection_bias_se=curve.bias_se if curve else None,
         design_effect=curve.design_effect if curve else 1.0,
         curve=report_curve(curve) if curve else (),
+        calibration=report_calibration(calibration),
     )
 
 
@@ -146,6 +156,50 @@ def report_score(score: Score) -> ScoreReport | None:
             HorizonReport(told.horizon, told.scored, told.held, told.error, told.error_se)
             for told in score.horizons
         ),
+    )
+
+
+def report_saving(saving: Saving | None) -> SavingReport | None:
+    """Put what was saved in numbers and words."""
+    if saving is None:
+        return None
+    return SavingReport(
+        n=saving.n,
+        saved=finite(saving.saved),
+        low=saving.low,
+        high=finite(saving.high),
+        level=saving.level,
+        shows=saving.shows,
+        difference=saving.difference,
+        difference_se=saving.difference_se,
+        said=say_saving(saving),
+    )
+
+
+def report_trial(trial: Trial | None, trusted: bool) -> TrialReport | None:
+    """A trial as plain values."""
+    if trial is None:
+        return None
+    return TrialReport(trial.strategy, trial.n, trial.difference, trial.low, trial.high, trial.level, trusted)
+
+
+def report_calibration(told: Calibration | None) -> CalibrationReport | None:
+    """A calibration as plain values."""
+    if told is None:
+        return None
+    intercept, slope, brier = (
+        MeasuredReport(one.value, one.low, one.high) for one in (told.intercept, told.slope, told.brier)
+    )
+    return CalibrationReport(
+        n=told.n,
+        predicted=told.predicted,
+        observed=told.observed,
+        intercept=intercept,
+        slope=slope,
+        brier=brier,
+        brier_base=told.brier_base,
+        level=told.level,
+        curve=tuple(BinReport(b.predicted, b.observed, b.low, b.high, b.n) for b in told.curve),
     )
 
 

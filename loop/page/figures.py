@@ -20,7 +20,7 @@ from loop.page.people import Disputed, Person, read_disputed, read_people
 from loop.page.verdict import Headline, say_headline
 from loop.page.what_if import Images, WhatIf, ask_what_if, images_for_proof
 from loop.readings import labels_by_item
-from loop.report import FindingReport, IntervalReport, ScoreReport, StepReport, as_json
+from loop.report import FindingReport, IntervalReport, SavingReport, ScoreReport, StepReport, as_json
 from loop.settings import Settings
 from loop.state import State
 from loop.status import RoundLine, Status, status_of
@@ -127,6 +127,7 @@ class Page:
     agreement: Mapping[str, AgreementReport]
     disputed: tuple[Disputed, ...]
     score: ScoreReport | None
+    saving: SavingReport | None
     history: tuple[RoundLine, ...]
     versions: tuple[Version, ...]
     amendments: tuple[str, ...]
@@ -196,6 +197,7 @@ def page_of(settings: Settings, state: State, at: datetime) -> Page:
         agreement=status.agreement,
         disputed=read_disputed(labels, book.findings),
         score=last.score if last else None,
+        saving=last.saving if last else None,
         history=status.history,
         versions=_versions(state),
         amendments=status.amendments,

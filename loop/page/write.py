@@ -91,7 +91,7 @@ def write_csv(page: Page, folder: Path) -> tuple[Path, ...]:
     tables: dict[str, list[dict[str, Any]]] = {
         "page": [
             _flat({name: value for name, value in told.items() if not isinstance(value, list | dict)})
-            | _flat({"headline": told["headline"], "pace": told["pace"]})
+            | _flat({"headline": told["headline"], "pace": told["pace"], "saving": told["saving"] or {}})
         ],
         "findings": [_flat(row) for row in told["findings"]],
         "what_if": [

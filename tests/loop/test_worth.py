@@ -1,0 +1,203 @@
+"""What a project is told of its own strategy: what it has saved, whether it is trusted, and what probabilities are worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loop_world import FINDINGS, World
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+
+from forecasting.calibration import FEWEST, estimate_calibration
+from loop.arms import compare_arms, labels_to_target
+from loop.batch import tell_trial
+from loop.controller import ask_first_batch, step
+from loop.features import FeatureTable
+from loop.page.figures import page_of
+from loop.page.write import as_html
+from loop.probe import fit_probe, fit_projection
+from loop.report import StepReport
+from loop.show_step import batch_text
+from loop.strategies import Choice
+from loop.strategies.registry import OURS
+from loop.strategy_trial import Trial, try_strategy
+from loop.strategynames import STRATEGIES
+
+
+def choose_blanks(pool, n, rng):  # type: ignore[no-untyped-def]
+    """A strategy that asks the images on which nothing is seen."""
+    order = np.argsort(np.linalg.norm(pool.vectors.raw(np.arange(len(pool))), axis=1), kind="stable")
+    return [Choice(int(row), "nothing is seen", 0.0) for row in order[:n]]
+
+
+def make_world(folder: Path, seed: int = 0) -> World:
+    """Three in ten images are blank, but for a trace."""
+    world = World(folder, n=900, dim=100, separation=5.0, seed=seed)
+    names = [item.item for item in world.items]
+    x = world.features.read(names)
+    x[np.random.default_rng([81, seed]).random(len(x)) < 0.3] *= 0.01
+    world.features = FeatureTable(names, x)
+    return world
+
+
+def trial_of(name: str, seed: int, folder: Path, n: int = 240) -> Trial:
+    world = make_world(folder, seed)
+    items = [item.item for item in world.items][:n]
+    x = world.features.read(items)
+    y = np.array([list(world.answers[world.task_of[item]].values()) for item in items])
+    patients = np.array([item.patient for item in world.items[:n]])
+    projection = fit_projection(x, 0)
+    probe = fit_probe(x, y, patients, FINDINGS, projection, np.random.default_rng(0))
+    told = try_strategy(
+        name, x, y, patients, probe, np.ones(2, bool), projection, np.random.default_rng([82, seed])
+    )
+    assert told is not None
+    return told
+
+
+def test_a_strategy_that_does_worse_than_random_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OURS, "blanks", choose_blanks)
+    told = [trial_of("blanks", seed, tmp_path) for seed in range(8)]
+    assert sum(one.is_worse for one in told) >= 5
+    assert not any(trial_of("uncertainty", seed, tmp_path).is_worse for seed in range(8))
+
+
+def test_a_strategy_that_draws_at_random_is_seldom_called_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most 2.5 % may be: of 30, chance exceeds 3 once in a hundred."""
+    monkeypatch.setitem(
+        OURS,
+        "lots",
+        lambda pool, n, rng: [Choice(int(r), "lot", 0.0) for r in rng.permutation(len(pool))[:n]],
+    )
+    told = [trial_of("lots", seed, tmp_path) for seed in range(30)]
+    assert sum(one.is_worse for one in told) <= 3
+    assert (
+        np.std([one.difference for one in told]) < np.mean([(one.high - one.low) / 4 for one in told]) * 1.2
+    )
+
+
+def start(tmp_path: Path, batch: str, n_steps: int, size: int = 60) -> tuple[list[StepReport], World]:
+    world = make_world(tmp_path)
+    settings = world.settings(
+        batch=f"size = {size}\nfinished_share = 1.0\n{batch}",
+        stop='target = 0.75\nevidence = "certified"\ntolerance = 0.0',
+    )
+    with world.state() as state:
+        loop = world.loop(state, settings=settings)
+        ask_first_batch(loop)
+        reports = [step(loop) for _ in range(n_steps)]
+        page = as_html(page_of(settings, state, loop.clock()))
+    last = reports[-1]
+    if last.saving is not None:
+        assert last.saving.said in page
+        assert "random images of other patients" in page
+    assert reports[0].saving is None
+    return reports, world
+
+
+def test_a_step_says_what_is_saved_and_its_report_survives_storage(tmp_path: Path) -> None:
+    reports, _ = start(tmp_path, "", 4)
+    last = reports[-1]
+    assert last.saving is not None
+    assert last.saving.n == last.labels.random + last.labels.active == 240
+    assert last.saving.low <= (last.saving.saved or 0) or last.saving.saved is None
+    assert StepReport.from_json(last.to_json()).saving == last.saving
+    told = last.findings["Effusion"].calibration
+    assert told is not None
+    assert told.n == last.labels.random
+    assert told.slope.low < told.slope.value < told.slope.high
+    assert len(told.curve) == 5
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_worse_strategy_gives_way_to_random_and_each_step_says_so_unless_it_is_forced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forced: bool
+) -> None:
+    monkeypatch.setitem(OURS, "blanks", choose_blanks)
+    monkeypatch.setattr("loop.strategynames.STRATEGIES", (*STRATEGIES, "blanks"))
+    named = 'strategy = "blanks"\nrandom_share = 0.8\n'
+    reports, _ = start(tmp_path, named + ("fall_back = false" if forced else ""), 4, size=100)
+    found = [report for report in reports if report.trial is not None and report.trial.high < 0]
+    assert found
+    for report in found:
+        assert report.trial is not None
+        assert report.trial.trusted == forced
+        assert report.batch is not None
+        assert report.batch.strategy == ("blanks" if forced else "random")
+        assert ("drawn at random from the active part" in batch_text(report.batch)) != forced
+        (warning,) = [told for told in report.warnings if "worse than random" in told]
+        assert ("fall_back = false asks" in warning) == forced
+        assert ("drawn at random" in warning) != forced
+
+
+def test_a_strategy_that_is_not_worse_chooses_and_nothing_is_said(tmp_path: Path) -> None:
+    reports, _ = start(tmp_path, "", 4)
+    assert reports[0].trial is None  # 60 random labels tell nothing
+    assert reports[-1].trial is not None
+    assert reports[-1].trial.trusted
+    assert reports[-1].batch is not None
+    assert reports[-1].batch.strategy == "uncertainty"
+    assert not [told for told in reports[-1].warnings if "worse than random" in told]
+    assert tell_trial(None, True) == []
+
+
+def test_calibration_is_that_of_a_plain_logistic_regression_and_its_intervals_hold() -> None:
+    """Slope by scikit-learn without a penalty; probabilities twice as extreme as the truth have slope one half."""
+    rng = np.random.default_rng(3)
+    names = np.array([f"p{i}" for i in range(400)])
+    covered = too_extreme = 0
+    for _ in range(100):
+        logits = rng.normal(-1.0, 1.5, 400)
+        y = (rng.random(400) < expit(logits)).astype(float)
+        told = estimate_calibration(y, logits, names)
+        assert told is not None
+        covered += (told.slope.low <= 1 <= told.slope.high) + (told.intercept.low <= 0 <= told.intercept.high)
+        twice = estimate_calibration(y, 2 * logits, names)
+        assert twice is not None
+        too_extreme += twice.slope.high < 1
+    reference = LogisticRegression(C=np.inf, tol=1e-10).fit(logits[:, None], y)
+    assert told.slope.value == pytest.approx(reference.coef_[0, 0], abs=1e-4)
+    assert told.brier.value == pytest.approx(np.mean((y - expit(logits)) ** 2))
+    assert 180 <= covered <= 199  # 95 % of 200
+    assert too_extreme >= 95
+    assert sum(part.n for part in told.curve) == 400
+    assert all(part.low <= part.observed <= part.high for part in told.curve)
+
+
+def test_few_positives_or_separated_classes_say_nothing_of_probabilities() -> None:
+    names = np.array([f"p{i}" for i in range(100)])
+    y = np.zeros(100)
+    y[: FEWEST - 1] = 1
+    assert estimate_calibration(y, np.linspace(-1, 1, 100), names) is None
+    y[:50] = 1
+    assert estimate_calibration(y, np.where(y == 1, 2.0, -2.0) + np.linspace(0, 0.1, 100), names) is None
+
+
+def rounds(*gaps: tuple[int, float]) -> dict[str, object]:
+    return {
+        "rounds": [
+            {"labels": n, "findings": {"f": {"true_auc": 0.8 + gap, "target": 0.8}}} for n, gap in gaps
+        ]
+    }
+
+
+def test_labels_to_the_target_lie_between_two_rounds_and_arms_are_paired_by_seed() -> None:
+    ours = rounds((50, -0.02), (100, 0.02))
+    assert labels_to_target(ours["rounds"], False) == 75  # type: ignore[arg-type]
+    assert labels_to_target(rounds((50, -0.02))["rounds"], False) is None  # type: ignore[arg-type]
+    theirs = [rounds((50, -0.04), (150 + 10 * s, 0.04)) for s in range(3)]
+    told = compare_arms([ours] * 3, theirs, False)
+    assert told["at_stop"].saved == 60
+    assert told["to_target"].saved == pytest.approx(30)
+    low, high = told["to_target"].low, told["to_target"].high
+    assert low is not None
+    assert high is not None
+    assert low == pytest.approx(30 - 4.303 * 5 / np.sqrt(3), abs=0.01)
+    never = compare_arms([rounds((50, -0.1))] * 3, theirs, False)["to_target"]
+    assert (never.seeds, never.saved) == (0, None)
