@@ -17,7 +17,7 @@ from forecasting.noise import KAPPA
 SCALES = np.array([0.02, 0.04, 0.08, 0.16])
 """Standard deviations, in AUC, that the biases of one project may have before looking."""
 
-SCALE_WEIGHTS = np.array([0.3, 0.4, 0.2, 0.1])
+SCALE_WEIGHTS = np.array([0.15, 0.3, 0.35, 0.2])
 """Prior probability of each."""
 
 SHARED = 0.5
