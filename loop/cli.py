@@ -25,6 +25,7 @@ from loop.cli_options import (
     spoken,
     tell,
 )
+from loop.cli_probe import export, predict
 from loop.cli_report import report
 from loop.cli_review import review
 from loop.cli_rollback import rollback
@@ -88,6 +89,8 @@ for command in (
     encode,
     features,
     encoders,
+    export,
+    predict,
     report,
     review,
     rollback,

@@ -1,0 +1,108 @@
+"""`loop export` and `loop predict`: the probe as a file, and its scores of new images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from loop.cli_options import EXISTING_FILE, as_json_option, configured, require_folder, spoken, tell
+
+if TYPE_CHECKING:
+    from loop.settings import Settings
+
+
+@click.command()
+@click.argument(
+    "out", metavar="PROBE", type=click.Path(dir_okay=False, path_type=Path), callback=require_folder
+)
+@configured
+@spoken
+@as_json_option
+def export(out: Path, settings: Settings, quiet: bool, as_json: bool) -> None:
+    """Write the probe that was trained last to PROBE, a .safetensors file.
+
+    It holds one head a finding, the encoder that they need with its fingerprint, and what the last decision said of each
+    finding. It holds no image, no embedding and no label.
+
+    \b
+    Example:
+      loop export probe.safetensors -c loop.toml
+      loop predict new_images --probe probe.safetensors --out scores.csv
+    """
+    from loop.probefile import read_project_probe, write_probe_file
+    from loop.show_probe import show_probe_file
+
+    told = read_project_probe(settings)
+    write_probe_file(told, out)
+    tell(told, show_probe_file(out), quiet=quiet, as_json=as_json)
+
+
+@click.command()
+@click.argument("source", metavar="IMAGES", type=click.Path(exists=True, path_type=Path))
+@click.option("--probe", "file", required=True, type=EXISTING_FILE, help="What `loop export` wrote.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=require_folder,
+    help="The CSV to write: file, then a probability a finding.",
+)
+@click.option(
+    "--encoder", "spec", help="Where the same encoder lies here, if the probe's own name of it does not fit."
+)
+@click.option(
+    "--store",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the embeddings here, so that the next run need not encode these images.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images encoded at once."
+)
+@click.option(
+    "--devices",
+    default="auto",
+    show_default=True,
+    help="Where the model runs: auto, cpu, cuda, cuda:1 or mps; several with commas, all = every GPU.",
+)
+@click.option(
+    "--allow-pickle",
+    metavar="NAME",
+    default="",
+    help="Load the checkpoint file of this name although it is a pickle, which can run any code.",
+)
+@spoken
+@as_json_option
+def predict(
+    source: Path,
+    file: Path,
+    out: Path,
+    spec: str | None,
+    store: Path | None,
+    batch_size: int,
+    devices: str,
+    allow_pickle: str,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Score a folder, zip file or CSV manifest of new images with an exported probe.
+
+    \b
+    Example:
+      loop predict new_images --probe probe.safetensors --out scores.csv
+    """
+    from loop.encoders.embed import here
+    from loop.encoders.reducing import load_reducing
+    from loop.pictures import find_pictures
+    from loop.probefile import read_probe_file, score_pictures
+    from loop.reduced import ReducedImages
+    from loop.show import Progress
+    from loop.show_probe import show_scored
+
+    told, pictures = read_probe_file(file), find_pictures(source)
+    copies = ReducedImages.inside(store or out.parent, told.side)
+    encoders = load_reducing(spec or told.encoder, devices, allow_pickle, copies)
+    with Progress(not (quiet or as_json)) as progress:
+        scored = score_pictures(told, pictures, encoders[0], out, store, batch_size, progress, here(encoders))
+    tell(scored, show_scored, quiet=quiet, as_json=as_json)

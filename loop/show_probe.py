@@ -1,0 +1,54 @@
+"""What people read about an exported probe, and about scores of new images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from forecasting.words import auc_text, counted
+from loop.show import console
+
+if TYPE_CHECKING:
+    from loop.probefile import ProbeFile, Scored
+
+MOST_LISTED = 10
+
+
+def show_probe_file(out: Path) -> Callable[[ProbeFile], None]:
+    """What was written, finding by finding."""
+
+    def show(told: ProbeFile) -> None:
+        to = console()
+        n = int(told.probe.fitted.sum())
+        to.print(
+            Text(
+                f"Wrote {out}: {counted(n, 'head')} on {told.encoder}, trained on {counted(told.labels, 'label')}."
+            )
+        )
+        for name, one in told.findings.items():
+            if one["auc"] is not None:
+                interval = f"{auc_text(one['auc_low'], 2)} to {auc_text(one['auc_high'], 2)}"
+                to.print(Text(f"  {name}: AUC {auc_text(one['auc'])} ({interval}), {one['verdict']}"))
+        for name, why in told.probe.not_fitted().items():
+            to.print(Text(f"  {name} has no head: {why}", style="yellow"))
+
+    return show
+
+
+def show_scored(told: Scored) -> None:
+    """What `loop predict` wrote, and what it left out."""
+    to = console()
+    for line in told.problems[:MOST_LISTED]:
+        to.print(Text(f"left out: {line}", style="yellow"))
+    if len(told.problems) > MOST_LISTED:
+        to.print(f"... and {len(told.problems) - MOST_LISTED:,} more; --json lists them all")
+    for name, why in told.not_fitted.items():
+        to.print(Text(f"{name} is not scored: {why}", style="yellow"))
+    to.print(
+        Text(
+            f"Wrote {told.out}: {told.rows:,} of {counted(told.images, 'image')}, {', '.join(told.findings) or 'no finding'}."
+        )
+    )

@@ -1,0 +1,179 @@
+"""A probe as a file: it scores new images as the project's own does, and with no other encoder."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from loop_world import FINDINGS, World
+from pixels_encoder import Pixels, write_pictures
+
+from loop.cli import main
+from loop.controller import ask_first_batch, step
+from loop.errors import BadInput
+from loop.images import open_image
+from loop.pictures import find_pictures
+from loop.probe import Probe
+from loop.probefile import read_probe_file, read_project_probe, score_pictures, write_probe_file
+from loop.settings import Settings
+from loop.simulate import EPOCH
+
+FINGERPRINT = "f" * 32
+
+
+@dataclass
+class Seen(Pixels):
+    """Pixels as a vector of the world's length."""
+
+    fingerprint: str = FINGERPRINT
+
+    def embed(self, inputs: Any) -> Any:
+        return (super().embed(inputs) / 128 - 1)[:, : self.dim]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Settings:
+    """A project whose probe was trained."""
+    world = World(tmp_path)
+    settings = world.settings(encoder='spec = "features:old.npz"')
+    settings.folder.mkdir()
+    with world.state(settings.state_url) as state:
+        told = {"spec": settings.encoder.spec, "fingerprint": FINGERPRINT, "dim": 8}
+        state.set_fact("encoder", told, EPOCH)
+        state.set_fact("project", {"id": 1, "url": "http://127.0.0.1", "xml": ""}, EPOCH)
+        loop = world.loop(state, settings=settings)
+        ask_first_batch(loop)
+        step(loop)
+    return settings
+
+
+def run(*args: str | Path) -> Result:
+    result = CliRunner().invoke(main, [*map(str, args)], env={"COLUMNS": "200"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def exported(project: Settings, out: Path) -> Path:
+    result = run("export", out, "-c", project.folder.parent / "loop.toml")
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def scores_in(path: Path) -> tuple[list[str], np.ndarray[Any, np.dtype[np.float64]]]:
+    header, *rows = csv.reader(path.read_text().splitlines())
+    assert header == ["file", *FINDINGS]
+    return [row[0] for row in rows], np.array([row[1:] for row in rows], float)
+
+
+def test_a_file_holds_the_project_s_probe_with_what_is_known_of_it(project: Settings, tmp_path: Path) -> None:
+    told = read_project_probe(project)
+    write_probe_file(told, tmp_path / "a.safetensors")
+    write_probe_file(told, tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    back = read_probe_file(tmp_path / "a.safetensors")
+    assert back.to_json() == told.to_json()
+    assert back.probe.to_bytes() == told.probe.to_bytes()
+    assert back.findings.keys() == set(FINDINGS)
+    assert back.findings["Effusion"]["auc"] is not None
+    assert back.labels > 0
+
+
+def test_new_images_get_the_scores_that_the_project_s_probe_gives_them(
+    project: Settings, tmp_path: Path
+) -> None:
+    told = read_project_probe(project)
+    encoder = Seen(dim=len(told.probe.coef))
+    pictures = find_pictures(write_pictures(tmp_path / "new", 7))
+    vectors = encoder.embed([encoder.preprocess(open_image(each.path)) for each in pictures])
+    for stores in (None, tmp_path / "kept"):
+        scored = score_pictures(told, pictures, encoder, tmp_path / "scores.csv", stores, 3, lambda *_: None)
+        assert (scored.rows, scored.images, scored.findings) == (7, 7, FINDINGS)
+        names, proba = scores_in(tmp_path / "scores.csv")
+        assert names == [picture.name for picture in pictures]
+        np.testing.assert_allclose(proba, told.probe.predict(vectors), atol=2e-3)  # stored as float16
+
+
+def test_another_encoder_is_refused_with_both_fingerprints(project: Settings, tmp_path: Path) -> None:
+    told = read_project_probe(project)
+    pictures = find_pictures(write_pictures(tmp_path / "new", 2))
+    with pytest.raises(BadInput, match=r"fingerprint ffffffff; here pixels has 00000000"):
+        score_pictures(
+            told,
+            pictures,
+            Seen(dim=len(told.probe.coef), fingerprint="0" * 32),
+            tmp_path / "scores.csv",
+            None,
+            2,
+            lambda *_: None,
+        )
+    assert not (tmp_path / "scores.csv").exists()
+
+
+def test_the_commands_export_and_score_from_a_table_of_the_same_model(
+    project: Settings, tmp_path: Path
+) -> None:
+    probe = exported(project, tmp_path / "probe.safetensors")
+    held = read_probe_file(probe)
+    dim = len(held.probe.coef)
+    pictures = write_pictures(tmp_path / "new", 5)
+    names = sorted(path.name for path in pictures.iterdir())
+    feat = np.random.default_rng(1).normal(size=(5, dim)).astype(np.float16)
+    np.savez(tmp_path / "new.npz", feat=feat, name=np.array(names))
+    out = tmp_path / "scores.csv"
+    args = (
+        "predict",
+        pictures,
+        "--probe",
+        probe,
+        "--out",
+        out,
+        "--encoder",
+        f"features:{tmp_path / 'new.npz'}",
+    )
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    assert "5 of 5 images" in result.output
+    found, proba = scores_in(out)
+    assert found == names
+    np.testing.assert_allclose(proba, held.probe.predict(feat.astype(np.float32)), atol=1e-6)
+    np.savez(tmp_path / "new.npz", feat=feat[:, :-1], name=np.array(names))
+    shorter = run(*args)
+    assert (shorter.exit_code, "of another model" in " ".join(shorter.output.split())) == (2, True)
+
+
+@pytest.mark.parametrize("what", ["cut", "text", "other", "heads"])
+def test_a_file_that_is_no_whole_probe_is_refused(project: Settings, tmp_path: Path, what: str) -> None:
+    from safetensors.numpy import save_file
+
+    path = exported(project, tmp_path / "probe.safetensors")
+    if what == "cut":
+        path.write_bytes(path.read_bytes()[:-3])
+    elif what == "text":
+        path.write_text("no tensors")
+    elif what == "other":
+        save_file({"x": np.zeros(2)}, path)
+    else:
+        told = read_probe_file(path)
+        probe: dict[str, Any] = {name: getattr(told.probe, name) for name in Probe.__slots__}
+        write_probe_file(replace(told, probe=Probe(**probe | {"coef": told.probe.coef[:, :1]})), path)
+    write_pictures(tmp_path / "new", 2)
+    result = run("predict", tmp_path / "new", "--probe", path, "--out", tmp_path / "s.csv")
+    assert result.exit_code == 2
+    assert "loop export" in result.output
+
+
+def test_before_a_probe_was_trained_nothing_is_exported(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    settings = world.settings()
+    settings.folder.mkdir()
+    with world.state(settings.state_url) as state:
+        state.set_fact("encoder", {"spec": "x", "fingerprint": FINGERPRINT, "dim": 8}, EPOCH)
+        state.set_fact("project", {"id": 1, "url": "http://127.0.0.1", "xml": ""}, EPOCH)
+        ask_first_batch(world.loop(state))
+    result = run("export", tmp_path / "p.safetensors", "-c", tmp_path / "loop.toml")
+    assert (result.exit_code, "run `loop step`" in result.output) == (2, True)
