@@ -25,7 +25,7 @@ from loop.cli_options import (
     spoken,
     tell,
 )
-from loop.cli_probe import export, predict
+from loop.cli_probe import evidence, export, predict, verify
 from loop.cli_report import report
 from loop.cli_review import review
 from loop.cli_rollback import rollback
@@ -91,6 +91,8 @@ for command in (
     encoders,
     export,
     predict,
+    evidence,
+    verify,
     report,
     review,
     rollback,

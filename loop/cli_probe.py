@@ -1,4 +1,4 @@
-"""`loop export` and `loop predict`: the probe as a file, and its scores of new images."""
+"""What leaves a project: the probe as a file and its scores of new images, and the evidence behind the verdict."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loop.cli_options import EXISTING_FILE, as_json_option, configured, require_folder, spoken, tell
+from loop.cli_options import (
+    EXISTING_FILE,
+    as_json_option,
+    configured,
+    print_json,
+    require_folder,
+    spoken,
+    tell,
+)
 
 if TYPE_CHECKING:
     from loop.settings import Settings
@@ -106,3 +114,59 @@ def predict(
     with Progress(not (quiet or as_json)) as progress:
         scored = score_pictures(told, pictures, encoders[0], out, store, batch_size, progress, here(encoders))
     tell(scored, show_scored, quiet=quiet, as_json=as_json)
+
+
+@click.command()
+@click.argument(
+    "out", metavar="PACK", type=click.Path(dir_okay=False, path_type=Path), callback=require_folder
+)
+@configured
+@spoken
+@as_json_option
+def evidence(out: Path, settings: Settings, quiet: bool, as_json: bool) -> None:
+    """Write all that a third party needs to check the verdict to PACK, a .zip file.
+
+    The page, the ledger with its hash chain, the decision in force, frozen settings with every change of them, the probe with
+    a model card, package versions, and a script that checks all this with nothing but Python. It holds no image.
+
+    \b
+    Example:
+      loop evidence evidence.zip -c loop.toml
+      loop verify evidence.zip
+    """
+    from loop.evidence import write_pack
+    from loop.show_probe import show_pack
+
+    tell(write_pack(settings, out), show_pack, quiet=quiet, as_json=as_json)
+
+
+@click.command()
+@click.argument("pack", type=EXISTING_FILE)
+@spoken
+@as_json_option
+@click.pass_context
+def verify(ctx: click.Context, pack: Path, quiet: bool, as_json: bool) -> None:
+    """Check an evidence PACK: recompute the certificate's evidence and verdict from its ledger.
+
+    The same as `python verify.py PACK` with the script in it, but by the program that is installed here.
+
+    \b
+    Exit status:
+      0   nothing was changed, and what is said follows
+      2   not so; the first contradiction is named
+
+    \b
+    Example:
+      loop verify evidence.zip
+    """
+    from loop.evidence_check import Refused, check_pack, say
+
+    try:
+        told = check_pack(str(pack))
+    except Refused as refused:
+        click.echo(f"REFUSED: {refused}.", err=True)
+        ctx.exit(2)
+    if as_json:
+        print_json(told)
+    elif not quiet:
+        click.echo(say(told))

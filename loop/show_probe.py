@@ -12,6 +12,7 @@ from forecasting.words import auc_text, counted
 from loop.show import console
 
 if TYPE_CHECKING:
+    from loop.evidence import Pack
     from loop.probefile import ProbeFile, Scored
 
 MOST_LISTED = 10
@@ -50,5 +51,19 @@ def show_scored(told: Scored) -> None:
     to.print(
         Text(
             f"Wrote {told.out}: {told.rows:,} of {counted(told.images, 'image')}, {', '.join(told.findings) or 'no finding'}."
+        )
+    )
+
+
+def show_pack(told: Pack) -> None:
+    """What was written, what follows from it, and the hash to keep."""
+    from loop.evidence_check import say
+
+    to = console()
+    to.print(Text(f"Wrote {told.out}: {', '.join(told.files)}."))
+    to.print(Text(say(dict(told.checked))))
+    to.print(
+        Text(
+            f"SHA-256 of the file: {told.sha256}. Keep it elsewhere: it shows whether another file was put in its place."
         )
     )

@@ -119,6 +119,14 @@ class State(Images, Labels, Rounds, Rollbacks):
         frozen = [row.settings for row in self._db.rows(select(t.settings).order_by(t.seq))]
         return _changes(frozen[-1], as_read(dict(settings))) if frozen else []
 
+    def frozen(self) -> list[dict[str, Any]]:
+        """The frozen settings as they were at the start and after each change of them, with the time."""
+        t = schema.amendments.c
+        return [
+            {"at": row.at, "settings": row.settings}
+            for row in self._db.rows(select(t.settings, t.at).order_by(t.seq))
+        ]
+
     def amendments(self) -> list[str]:
         """What was changed since the start, in the frozen settings or in the certificate's evidence, each change as one
         sentence, oldest first."""
