@@ -37,6 +37,7 @@ from forecasting.plots_style import (
     mark_goal,
     mark_place,
     mark_zero,
+    plain_text,
     quiet_axes,
     white_figure,
 )
@@ -151,7 +152,7 @@ def plot_curve(info: CurveInfo, ax: Axes) -> Axes:
     if info.zero is not None:
         mark_zero(info.zero.mean, (info.zero.low, info.zero.high), ax)
     ax.set_title(
-        textwrap.shorten(info.finding, 38, placeholder="…"),
+        plain_text(textwrap.shorten(info.finding, 38, placeholder="…")),
         loc="left",
         fontsize=SMALL + 1,
         fontweight="bold",

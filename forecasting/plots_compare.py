@@ -25,6 +25,7 @@ from forecasting.plots_style import (
     TINY,
     mark_goal,
     mark_place,
+    plain_text,
     quiet_axes,
     white_figure,
 )
@@ -113,7 +114,7 @@ def plot_comparison(info: ComparisonInfo, ax: Axes) -> Axes:
     for place, curve in enumerate(curves):
         _draw_needed(curve, place, len(curves), ax)
     title = textwrap.shorten(info.finding, 38, placeholder="…")
-    ax.set_title(title, loc="left", fontsize=SMALL + 1, fontweight="bold", pad=12)
+    ax.set_title(plain_text(title), loc="left", fontsize=SMALL + 1, fontweight="bold", pad=12)
     return ax
 
 
@@ -227,7 +228,7 @@ def _legend(info: ComparisonInfo) -> list[Any]:
             marker=MARKERS[place % len(MARKERS)],
             markerfacecolor="white",
             markersize=4,
-            label=name if len(name) <= NAME else f"{name[: NAME - 1]}…",
+            label=plain_text(name if len(name) <= NAME else f"{name[: NAME - 1]}…"),
         )
         for place, name in enumerate(info.curves)
     ]

@@ -20,6 +20,11 @@ def white_figure(width: float, height: float, layout: LayoutEngine | None = None
     return figure
 
 
+def plain_text(text: str) -> str:
+    """A name from outside as matplotlib draws it unread: between two dollar signs it would see mathematics."""
+    return text.replace("$", r"\$")
+
+
 def mark_place(x: float, text: str, ax: Axes) -> None:
     """A dotted line up from a place on the x axis, its name above the axes."""
     ax.axvline(x, color=GREY, linewidth=0.9, linestyle=":", zorder=2.6)

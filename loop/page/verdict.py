@@ -222,7 +222,7 @@ def _go_on(
         "Keep labelling",
         f"{so_far}{what}.",
         last.remedy,
-        "The range holds the number in 8 of 10 cases; it narrows with every batch."
+        "The range is an 80 % range of the forecast of each finding; it is not calibrated for all of them together."
         if bounded
         else f"Not sure yet. The chance that more images get there at all, with this image encoder: {_chances(still_open)}.",
     )

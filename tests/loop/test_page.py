@@ -9,14 +9,16 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from loop_world import FINDINGS, World
+from reader import CHROMIUM
 from ward_days import WardDays
 
 from annotate.records import Label
-from forecasting.plots import curve_info
+from forecasting.plots import curve_info, draw_curves, save
 from forecasting.plots_page import curve_svg
 from forecasting.words import auc_text
 from loop.assess import Assessment, assess
@@ -269,6 +271,63 @@ def test_a_curve_says_no_outside_text_and_is_the_same_each_time(ward: tuple[Loop
     assert "alert" not in curve_svg(info, "a")
     assert curve_svg(info, "a") == curve_svg(info, "a")
     assert not re.search(r"#[0-9a-f]{6}\b", curve_svg(info, "a"))  # every colour is the page's own
+
+
+def test_a_name_with_dollar_signs_is_drawn_as_it_is_written(
+    ward: tuple[Loop, Page, StepReport], tmp_path: Path
+) -> None:
+    _, page, _ = ward
+    info = replace(page.curves[0], finding=r"$\nomathematics$ $x_")
+    save(draw_curves([info]), tmp_path / "curve.png")
+    (title,) = [axes.get_title(loc="left") for axes in draw_curves([info]).axes]
+    assert title == r"\$\nomathematics\$ \$x_"
+
+
+def test_a_decision_that_a_rollback_undid_is_marked(ward: tuple[Loop, Page, StepReport]) -> None:
+    _, page, _ = ward
+    first, *rest = page.history
+    undone = replace(page, history=(replace(first, undone=True), *rest))
+    assert Tags(as_html(page)).text.count("undone by a rollback") == 0
+    assert Tags(as_html(undone)).text.count("undone by a rollback") == 1
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "light"), (390, "dark")])
+def test_in_a_browser_hostile_names_run_nothing_fetch_nothing_and_overflow_nothing(
+    ward: tuple[Loop, Page, StepReport], tmp_path: Path, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium, or set CHROMIUM to where it is")
+    _, page, _ = ward
+    name = HOSTILE + "W" * 200
+    hostile = replace(
+        page,
+        project=name,
+        findings=tuple(replace(row, finding=name, reason=name) for row in page.findings),
+        people=tuple(replace(one, annotator=name) for one in page.people),
+        disputed=tuple(replace(one, item=name) for one in page.disputed),
+        curves=tuple(replace(info, finding=name) for info in page.curves),
+        warnings=(name,),
+    )
+    path = tmp_path / "report.html"
+    write_page(hostile, path)
+    with api.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM)
+        tab = chromium.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=True
+        ).new_page()
+        asked: list[str] = []
+        ran: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("dialog", lambda dialog: (ran.append(dialog.message), dialog.dismiss()))
+        tab.goto(path.as_uri())
+        wide = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        shown = tab.inner_text("body")
+        chromium.close()
+    assert asked == [path.as_uri()]
+    assert ran == []
+    assert wide[0] <= wide[1]
+    assert '<script>alert("x")</script>' in shown
 
 
 def test_fourteen_findings_and_a_hundred_decisions_stay_below_three_megabytes(
