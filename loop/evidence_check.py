@@ -93,6 +93,8 @@ def read_files(path: str) -> dict[str, bytes]:
         with zipfile.ZipFile(path) as pack:
             if pack.testzip() is not None:
                 raise Refused(f"{pack.testzip()} is damaged")
+            if len(set(pack.namelist())) < len(pack.namelist()):
+                raise Refused("a name stands in it twice")
             files = {name: pack.read(name) for name in pack.namelist()}
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
         raise Refused(f"{path} cannot be read: {error}") from None

@@ -18,7 +18,8 @@ from forecasting.hyperprior import BASE_FINDINGS, BASE_PROJECTS, fit_prior
 from forecasting.prior import PRIOR, SHIPPED_FROM, Prior, cover, curve_auc
 from loop.errors import BadInput
 from loop.priorfile import FittedPrior, Provenance
-from loop.report import FindingReport, IntervalReport, StepReport, as_json
+from loop.report import StepReport, as_json
+from loop.report_findings import FindingReport, IntervalReport
 from loop.settings import Settings, load_settings
 from loop.state import State
 from loop.status import assess_again

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -130,7 +131,7 @@ def write_probe_file(told: ProbeFile, out: Path) -> None:
 
     tensors = {name: np.ascontiguousarray(getattr(told.probe, name)) for name in TENSORS}
     about = {**told.to_json(), "finding_names": list(told.probe.findings), "n_min": told.probe.n_min}
-    metadata = {KEY: json.dumps(about, sort_keys=True, ensure_ascii=False)}
+    metadata = {KEY: json.dumps({**about, "sha256": _digest(about, tensors)}, sort_keys=True)}
     with whole(out) as draft:
         draft.write_bytes(save(tensors, metadata=metadata))
 
@@ -154,6 +155,10 @@ def read_probe_file(path: Path) -> ProbeFile:
         raise BadInput(
             f"{path} cannot be read as a probe ({error}). Export it again with `loop export`."
         ) from None
+    if about.pop("sha256", None) != _digest(about, parts):
+        raise BadInput(
+            f"{path} was changed or damaged: its checksum is another. Export it again with `loop export`."
+        )
     names = tuple(map(str, about["finding_names"]))
     probe = Probe(findings=names, n_min=int(about["n_min"]), **parts)
     if probe.coef.ndim != 2 or probe.coef.shape[1] != len(names) or len(probe.intercept) != len(names):
@@ -225,6 +230,15 @@ def score_pictures(
     with whole(out) as draft:
         draft.write_text(text.getvalue(), encoding="utf-8")
     return Scored(str(out), tabled.images, tabled.rows, findings, told.probe.not_fitted(), tabled.problems)
+
+
+def _digest(about: Mapping[str, Any], tensors: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a file holds; safetensors itself has none."""
+    digest = sha256(json.dumps(about, sort_keys=True).encode())
+    for name in TENSORS:
+        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
+        digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return digest.hexdigest()
 
 
 def _told(finding: dict[str, Any]) -> dict[str, Any]:

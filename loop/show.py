@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from forecasting.words import NO_LIMIT, auc_text, range_text
-from loop.report import IntervalReport, LabelCount
+from loop.report import LabelCount
+from loop.report_findings import IntervalReport
 
 COLOURS = {
     "CERTIFIED": "bold green",

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from forecasting.words import auc_text, level_text
 from loop.agreement import AgreementReport, ceiling_text
-from loop.report import IntervalReport
+from loop.report_findings import IntervalReport
 from loop.show import auc_cell, console, plain_table
 
 if TYPE_CHECKING:

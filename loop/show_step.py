@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from forecasting.words import auc_text, counted, gain_text, level_text, probability_text, signed_text
-from loop.report import BatchReport, FindingReport, ForecastReport, StepReport
+from loop.report import BatchReport, StepReport
+from loop.report_findings import FindingReport, ForecastReport
 from loop.show import COLOURS, console, interval_cell, labels_line, needed_cell, plain_table, verdict_text
 
 SURE = 1.645

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from forecasting.words import probability_text
 from loop.arms import Paired
-from loop.report import IntervalReport
+from loop.report_findings import IntervalReport
 from loop.show import COLOURS, auc_cell, console, interval_cell, needed_cell, plain_table, verdict_text
 
 

@@ -18,24 +18,19 @@ from forecasting.stopping import Decision, Rules, Verdict
 from forecasting.widening import narrow_form
 from forecasting.words import counted
 from loop.book import Book
-from loop.report import (
+from loop.report import HorizonReport, LabelCount, SavingReport, ScoreReport, TrialReport, finite
+from loop.report_findings import (
     BinReport,
     CalibrationReport,
     CurvePoint,
     EvidenceReport,
     FindingReport,
     ForecastReport,
-    HorizonReport,
     IntervalReport,
-    LabelCount,
     LabelsNeeded,
     MeasuredReport,
     NextBatch,
     PathReport,
-    SavingReport,
-    ScoreReport,
-    TrialReport,
-    finite,
 )
 from loop.strategy_trial import Trial
 

@@ -14,7 +14,7 @@ from forecasting.auc import estimate_auc
 from loop.book import Book
 from loop.features import Features
 from loop.probe import FEWEST_OF_CLASS
-from loop.report import IntervalReport
+from loop.report_findings import IntervalReport
 from loop.sections import PromptSettings
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]

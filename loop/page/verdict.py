@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from forecasting.words import auc_text, count_text, counted, listed
 from loop.page.pace import Needed
-from loop.report import FindingReport, StepReport
+from loop.report import StepReport
+from loop.report_findings import FindingReport
 from loop.settings import Settings
 
 WORDS = {

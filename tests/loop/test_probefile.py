@@ -146,13 +146,17 @@ def test_the_commands_export_and_score_from_a_table_of_the_same_model(
     assert (shorter.exit_code, "of another model" in " ".join(shorter.output.split())) == (2, True)
 
 
-@pytest.mark.parametrize("what", ["cut", "text", "other", "heads"])
+@pytest.mark.parametrize("what", ["cut", "byte", "text", "other", "heads"])
 def test_a_file_that_is_no_whole_probe_is_refused(project: Settings, tmp_path: Path, what: str) -> None:
     from safetensors.numpy import save_file
 
     path = exported(project, tmp_path / "probe.safetensors")
     if what == "cut":
         path.write_bytes(path.read_bytes()[:-3])
+    elif what == "byte":
+        content = bytearray(path.read_bytes())
+        content[-200] ^= 1  # of a weight
+        path.write_bytes(content)
     elif what == "text":
         path.write_text("no tensors")
     elif what == "other":
