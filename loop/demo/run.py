@@ -139,7 +139,7 @@ def run_demo(
             draw_assessment(last, settings, picture)
         (out / "rounds.json").write_text(json.dumps(told, indent=2))
         if not quiet:
-            show_demo(told, picture)
+            show_demo(told, picture, out / "report.html")
         if keep:
             server.keep()
             console().print(  # however quiet: nobody could find or end it otherwise
