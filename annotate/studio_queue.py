@@ -103,6 +103,7 @@ class Queue(Connection):
                 int(row["id"]): tuple(
                     Said(int(one["completed_by"]), bool(one["was_cancelled"]), bool(one["ground_truth"]))
                     for one in row["annotations"]
+                    if one["completed_by"] is not None  # whose account was deleted asks for nothing more
                 )
                 for row in rows
             }
@@ -135,9 +136,9 @@ class Queue(Connection):
         fields = "skip_queue,show_overlap_first,annotator_evaluation_enabled"
         got = self._read(f"reading project {project_id}", f"api/projects/{project_id}/", {"include": fields})
         return Habits(
-            str(got["skip_queue"]),
-            bool(got["show_overlap_first"]),
-            bool(got["annotator_evaluation_enabled"]),
+            str(got.get("skip_queue") or "REQUEUE_FOR_OTHERS"),
+            bool(got.get("show_overlap_first")),
+            bool(got.get("annotator_evaluation_enabled")),
             self.n_members(project_id),
         )
 
