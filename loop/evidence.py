@@ -20,7 +20,7 @@ from jinja2 import Environment, StrictUndefined
 from forecasting.words import auc_text, count_text
 from loop.commits import whole
 from loop.errors import BadInput
-from loop.evidence_check import check_pack
+from loop.evidence_check import Refused, check_pack, settings_at
 from loop.ledgerfile import write_lines
 from loop.page.figures import page_of
 from loop.page.write import as_html
@@ -67,8 +67,8 @@ def write_pack(settings: Settings, out: Path) -> Pack:
     """Write the evidence pack of the decision in force, and check it before it appears. Equal states give equal bytes.
 
     Raises:
-        BadInput: The project was not started, nothing was judged yet, or the state's ledger was changed.
-        Refused: What was written does not follow from the ledger.
+        BadInput: The project was not started, nothing was judged yet, the state's ledger was changed, or the decision does not
+            follow from it.
     """
     probe = read_project_probe(settings)
     with State.started(settings.state_url) as state:
@@ -92,7 +92,7 @@ def write_pack(settings: Settings, out: Path) -> Pack:
             "settings.json": _canonical(frozen),
             "report.html": as_html(page).encode(),
             "probe.safetensors": heads.read_bytes(),
-            "MODEL_CARD.md": write_card(probe, decision, frozen[-1]["settings"]).encode(),
+            "MODEL_CARD.md": write_card(probe, decision, settings_at(frozen, decision["at"])).encode(),
             "versions.json": _canonical(_versions()),
             "verify.py": (files("loop") / "evidence_check.py").read_bytes(),
         }
@@ -105,7 +105,13 @@ def write_pack(settings: Settings, out: Path) -> Pack:
                 about = zipfile.ZipInfo(name)  # of 1980: the clock plays no part
                 about.compress_type = zipfile.ZIP_DEFLATED
                 pack.writestr(about, content)
-        checked = check_pack(str(draft))
+        try:
+            checked = check_pack(str(draft))
+        except Refused as refused:
+            raise BadInput(
+                f"The decision in force does not follow from the ledger, so it is no evidence: {refused}. Run `loop step`, which judges "
+                "anew, then try again."
+            ) from None
         digest = sha256(draft.read_bytes()).hexdigest()
     return Pack(str(out), digest, tuple(sorted(held)), checked)
 

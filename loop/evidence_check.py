@@ -14,6 +14,7 @@ import json
 import math
 import sys
 import zipfile
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -44,7 +45,7 @@ def check_pack(path: str) -> Row:
     rows, hashes = check_chain(files["ledger.jsonl"])
     decision = json.loads(files["decision.json"])
     seq = find_decision(rows, decision)
-    settings = json.loads(files["settings.json"])[-1]["settings"]
+    settings = settings_at(json.loads(files["settings.json"]), decision["at"])
     evidence = {
         name: weigh(asked_of(rows[:seq], name), one["evidence"]["tested"])
         for name, one in decision["findings"].items()
@@ -142,6 +143,15 @@ def find_decision(rows: list[Row], decision: Row) -> int:
     if not standing or standing[-1]["report_sha256"] != digest:
         raise Refused("decision.json is not the decision that the ledger says is in force")
     return int(standing[-1]["seq"])
+
+
+def settings_at(frozen: list[Row], at: str) -> Row:
+    """The frozen settings by which a decision was made: the last that were stored before it."""
+    held = [one for one in frozen if datetime.fromisoformat(one["at"]) <= datetime.fromisoformat(at)]
+    if not held:
+        raise Refused("settings.json holds none from before the decision")
+    settings: Row = held[-1]["settings"]
+    return settings
 
 
 def asked_of(rows: list[Row], finding: str) -> list[tuple[list[float | None], list[float], bool]]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,26 @@ def test_after_a_rollback_the_decision_in_force_is_checked_against_what_was_read
     after = check_pack(str(packed(settings, tmp_path / "after.zip")))
     assert after["rows"] > before["rows"]
     assert after["decided"] < before["decided"]
+
+
+def test_a_setting_changed_after_the_decision_plays_no_part_in_it(tmp_path: Path) -> None:
+    settings = play(tmp_path, 3)
+    told = check_pack(str(packed(settings, tmp_path / "before.zip")))
+    with State.open(settings.state_url) as state:
+        later = datetime.now(UTC) + timedelta(days=400)
+        state.amend({**settings.frozen_part(), "stop.tolerance": 0.0, "stop.alpha": 0.01}, later)
+    assert check_pack(str(packed(settings, tmp_path / "after.zip"))) == told
+
+
+def test_a_decision_that_does_not_follow_is_no_evidence(tmp_path: Path) -> None:
+    settings = play(tmp_path, 3)
+    with State.open(settings.state_url) as state:
+        forged = state.last_report() or {}
+        forged["findings"]["Effusion"]["evidence"]["log_e"] += 1.0
+        state.add_report(4, forged, datetime.fromisoformat(forged["at"]) + timedelta(seconds=1))
+    result = run("evidence", tmp_path / "e.zip", "-c", settings.folder.parent / "loop.toml")
+    assert (result.exit_code, "Effusion: its evidence is" in " ".join(result.output.split())) == (2, True)
+    assert not (tmp_path / "e.zip").exists()
 
 
 def test_equal_states_give_equal_packs(project: Settings, pack: Path, tmp_path: Path) -> None:
