@@ -48,11 +48,15 @@ class Outbox:
                 created = send(self._predictions(name, batch))
             except StudioUnavailable:
                 created = None  # it may have stored all, some or nothing
+                if send == self._add:  # or one of them twice and another never, which no count tells
+                    continue
             except StudioRefused:
                 left = self.left(batch)
                 if len(left) == len(batch):
                     raise
                 batch = left  # a task was deleted at this very moment
+                if not batch:
+                    return name, batch
                 continue
             if created is not None and created < len(batch):
                 batch = self.left(batch)

@@ -40,7 +40,11 @@ class Looks(Connection):
 
     def has(self, address: str) -> bool:
         """Whether an image's address is this Label Studio's own."""
-        return "://" not in address or address.partition("://")[2].startswith(self._place)
+        return "://" not in address or f"{address.partition('://')[2]}/".startswith(f"{self._place}/")
+
+    def shown(self, address: str) -> str:
+        """An address as it may be told and stored: another server's without its query, which may hold a signature."""
+        return address if self.has(address) else address.partition("?")[0]
 
     def image(self, address: str, *, known: bool = True) -> bytes:
         """Fetch an image as an annotator's browser would.

@@ -82,11 +82,11 @@ def read_address(text: str) -> Address:
         _ = parts.port
     except ValueError as error:
         raise BadInput(f"an address at {server} cannot be read ({error})") from None
-    told = dict(parse_qsl(parts.query, keep_blank_values=True))
-    names = sorted(key for key in told if not SIGNS.fullmatch(key))
-    if "sig" in told:
-        names = [key for key in names if not SIGNS_ON_AZURE.fullmatch(key)]
-    named = urlencode([(key, told[key]) for key in names])
+    told = parse_qsl(parts.query, keep_blank_values=True)
+    names = sorted(pair for pair in told if not SIGNS.fullmatch(pair[0]))
+    if any(key == "sig" for key, _ in told):
+        names = [pair for pair in names if not SIGNS_ON_AZURE.fullmatch(pair[0])]
+    named = urlencode(names, errors="surrogatepass")
     return Address(
         text.strip().partition("#")[0],
         f"{scheme}://{parts.netloc}{parts.path}",
@@ -150,9 +150,9 @@ def _can_be_a_name(part: str) -> bool:
         and not part.startswith(".")
         and part.isprintable()
         and "\\" not in part
-        and len(part.encode()) <= 180
+        and len(part.encode(errors="surrogatepass")) <= 180
     )
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]

@@ -110,20 +110,20 @@ def check_image(settings: Settings, known: Known, studio: Studio, project: Proje
     try:
         content = studio.image(tried.address)
     except AnnotateError as error:
-        fact = tell_unseen(studio, project.project_id, tried.address, error)
+        fact = tell_unseen(studio, project.project_id, studio.shown(tried.address), error)
         return Check("image", "error", fact, how_served(settings))
-    if (wrong := compare_image(settings, tried.item, tried.address, content)) is not None:
+    if (wrong := compare_image(settings, tried.item, studio.shown(tried.address), content)) is not None:
         return Check("image", "error", *wrong)
     try:
         studio.image(tried.address, known=False)
     except StudioRefused:
-        return Check("image", "ok", f"{tried.address} can be fetched, with a key only")
+        return Check("image", "ok", f"{studio.shown(tried.address)} can be fetched, with a key only")
     except AnnotateError:
         pass
     return Check(
         "image",
         "warning",
-        f"{tried.address} can be fetched by anybody who reaches the server, without a key",
+        f"{studio.shown(tried.address)} can be fetched by anybody who reaches the server, without a key",
         "Patients' images should be behind a login: local files of Label Studio are; see what serves these.",
     )
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
 from annotate.errors import AnnotateError, StudioRefused, StudioUnavailable
 from annotate.studio import Studio
 from loop.errors import BadInput
+from loop.images import DAMAGED
 from loop.items import Item, content_id
 from loop.settings import Settings
 
@@ -26,19 +32,20 @@ def require_seen(settings: Settings, studio: Studio, project_id: int, item: Item
         BadInput: It is not there, or is another image.
         StudioUnavailable: Label Studio does not answer now.
     """
+    shown = studio.shown(address)
     try:
         content = studio.image(address)
     except (StudioRefused, StudioUnavailable) as error:
         if studio.has(address) and isinstance(error, StudioUnavailable):
             raise
         if studio.has(address) or "(HTTP 404)" in str(error):
-            fact = tell_unseen(studio, project_id, address, error)
+            fact = tell_unseen(studio, project_id, shown, error)
             raise _refusal(fact, how_served(settings)) from None
         return (
-            f"{address} could not be fetched from this machine, so whether annotators see it is not known ({error}) Open the "
+            f"{shown} could not be fetched from this machine, so whether annotators see it is not known ({error}) Open the "
             "project in a browser and look, before people begin."
         )
-    if (wrong := compare_image(settings, item, address, content)) is not None:
+    if (wrong := compare_image(settings, item, shown, content)) is not None:
         raise _refusal(*wrong)
     return ""
 
@@ -65,12 +72,23 @@ def compare_image(settings: Settings, item: Item, address: str, content: bytes) 
     path = item.path
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg") or not path.is_file():
         return None
-    if content_id(path) != item.item or path.read_bytes() == content:
+    if content_id(path) != item.item or path.read_bytes() == content or _same_pixels(path, content):
         return None
     return (
         f"{address} shows another picture than {path}: annotators would label the wrong image",
         "See that [label_studio] document_root (or url_prefix) means the same folder on both machines.",
     )
+
+
+def _same_pixels(path: Path, content: bytes) -> bool:
+    """Whether an image on its way was only packed anew, as some proxies do."""
+    try:
+        with Image.open(path) as ours, Image.open(BytesIO(content)) as theirs:
+            return (
+                ours.size == theirs.size and ours.convert("RGB").tobytes() == theirs.convert("RGB").tobytes()
+            )
+    except DAMAGED:
+        return False
 
 
 def how_served(settings: Settings) -> str:

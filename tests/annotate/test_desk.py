@@ -297,6 +297,24 @@ def test_a_task_that_is_deleted_while_a_batch_is_sent_is_left_out_and_told(
     assert alone is False or held == {"loop-r1": 3}
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["one by one", "one import"])
+def test_a_batch_whose_tasks_are_all_deleted_while_it_is_sent_ends_no_turn(
+    place: Workplace, studio_server: ThrowawayServer, alone: bool
+) -> None:
+    order = list(place.tasks[:3])
+
+    def delete_all() -> None:
+        for task_id in order:
+            place.studio.delete_task(task_id)
+
+    with spoiling_proxy(studio_server.url) as proxy:
+        desk = place.through(proxy.url, studio_server.api_key)
+        desk = one_by_one(desk) if alone else desk
+        proxy.do_before("predictions", 1, delete_all)
+        receipt = desk.push("loop-r1", batch(order))
+    assert (receipt.gone, receipt.n_served, receipt.queue) == (tuple(order), 0, ())
+
+
 def test_a_push_that_was_stored_before_the_loop_died_is_not_repeated(place: Workplace) -> None:
     suggestions = batch(list(place.tasks[:5]))
     rows = [write_prediction(s, 5, "loop-r1", place.interface) for s in suggestions]

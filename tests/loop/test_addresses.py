@@ -38,3 +38,9 @@ def test_an_object_whose_key_is_also_a_folder_has_a_copy_beside_the_folder(key: 
     assert file not in below.parents
     assert {file, *file.parents}.isdisjoint({below})
     assert file != read_address(f"s3://b/{key}2").copy
+
+
+def test_a_key_that_a_query_repeats_counts_each_time_and_odd_characters_end_nothing() -> None:
+    assert identity("https://h/i?id=1&id=9") != identity("https://h/i?id=2&id=9")
+    assert identity("https://h/i?id=9&id=1") == identity("https://h/i?id=1&id=9&token=x")
+    assert identity("https://h/a\ud800.png?n=\ud800") != identity("https://h/a.png")
