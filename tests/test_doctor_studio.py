@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from studio_front import found_authority, front
 from ward import Ward
 
@@ -131,9 +132,19 @@ def test_a_picture_that_differs_from_ours_is_an_error(ward: Ward, monkeypatch: p
     """As when the document root of the server is another folder with files of the same names."""
     ward.start()
     true = Studio.image
-    monkeypatch.setattr(
-        Studio, "image", lambda self, address, known=True: true(self, address, known=known) + b" "
-    )
+
+    def other(self: Studio, address: str, *, known: bool = True) -> bytes:
+        """The picture as a negative, or only packed anew."""
+        with Image.open(io.BytesIO(true(self, address, known=known))) as image:
+            (ImageOps.invert(image.convert("L")) if wrong else image).save(
+                out := io.BytesIO(), "PNG", compress_level=0
+            )
+        return out.getvalue()
+
+    monkeypatch.setattr(Studio, "image", other)
+    wrong = False
+    assert ward.examine()["image"]["state"] in ("ok", "warning")
+    wrong = True
     found = ward.examine()
     assert found["image"]["state"] == "error"
     assert "wrong image" in found["image"]["fact"]
