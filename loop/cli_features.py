@@ -12,6 +12,7 @@ from loop.cli_options import (
     Command,
     as_json_option,
     config_option,
+    encoding,
     read_settings,
     require_folder,
     spoken,
@@ -70,27 +71,13 @@ def _table_file(ctx: click.Context, option: click.Parameter, path: Path) -> Path
     "[default: --out with .store instead of .npz]",
 )
 @click.option("--flat", is_flag=True, help="Name an image by its file's name alone, without folders.")
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images encoded at once."
-)
-@click.option(
-    "--devices",
-    default="auto",
-    show_default=True,
-    help="Where the model runs: auto, cpu, cuda, cuda:1 or mps; several with commas, all = every GPU.",
-)
+@encoding
 @click.option(
     "--side",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
     help="Reduce larger images to this shorter side first, and keep the small copies; 0 = images as they are.",
-)
-@click.option(
-    "--allow-pickle",
-    metavar="NAME",
-    default="",
-    help="Load the checkpoint file of this name although it is a pickle, which can run any code.",
 )
 @click.option(
     "--ray",

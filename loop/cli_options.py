@@ -82,6 +82,33 @@ def configured(command: Command) -> Command:
     return with_settings
 
 
+def encoding(command: Command) -> Command:
+    """Give a command ``batch_size``, ``devices`` and ``allow_pickle``: how a model is loaded and run."""
+    for option in (
+        click.option(
+            "--allow-pickle",
+            metavar="NAME",
+            default="",
+            help="Load the checkpoint file of this name although it is a pickle, which can run any code.",
+        ),
+        click.option(
+            "--devices",
+            default="auto",
+            show_default=True,
+            help="Where the model runs: auto, cpu, cuda, cuda:1 or mps; several with commas, all = every GPU.",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            default=64,
+            show_default=True,
+            help="Images encoded at once.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def spoken(command: Command) -> Command:
     """Give a command ``quiet``, and log to standard error as much as --verbose and --quiet say."""
 

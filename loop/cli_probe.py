@@ -11,6 +11,7 @@ from loop.cli_options import (
     EXISTING_FILE,
     as_json_option,
     configured,
+    encoding,
     print_json,
     require_folder,
     spoken,
@@ -65,21 +66,7 @@ def export(out: Path, settings: Settings, quiet: bool, as_json: bool) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the embeddings here, so that the next run need not encode these images.",
 )
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images encoded at once."
-)
-@click.option(
-    "--devices",
-    default="auto",
-    show_default=True,
-    help="Where the model runs: auto, cpu, cuda, cuda:1 or mps; several with commas, all = every GPU.",
-)
-@click.option(
-    "--allow-pickle",
-    metavar="NAME",
-    default="",
-    help="Load the checkpoint file of this name although it is a pickle, which can run any code.",
-)
+@encoding
 @spoken
 @as_json_option
 def predict(
