@@ -198,6 +198,7 @@ def _commit(
         scores=scores,
         bets=dict(bets),
     )
+    chosen = {p.strategy for p in picks if p.stream == "active"}
     report = replace(
         report,
         action="pushed",
@@ -207,7 +208,7 @@ def _commit(
             size=len(picks),
             random=sum(p.stream == "random" for p in picks),
             active=sum(p.stream == "active" for p in picks),
-            strategy=round_.strategy,
+            strategy="random" if chosen == {"random"} else round_.strategy,  # no finding has a head yet, say
             double=len(draw_double_reads(round_, loop.settings.labels.double_reads)),
         ),
     )

@@ -20,7 +20,7 @@ from loop.probe import Probe
 from loop.project import Desk, Loop
 from loop.rehearsal import rehearse
 from loop.show_status import show_status
-from loop.show_step import show_step
+from loop.show_step import batch_text, show_step
 from loop.simulate import EPOCH
 from loop.state import State
 from loop.status import read_status
@@ -79,6 +79,20 @@ def test_an_unfinished_batch_waits_and_changes_nothing(world: World) -> None:
         assert len(state.rounds()) == len(bench.served) == 1
         label_batch(bench, world, n=45)
         assert step(loop).action == "pushed"
+
+
+def test_a_batch_that_no_head_could_choose_is_told_as_drawn_at_random(world: World) -> None:
+    bench = Bench()
+    with world.state() as state:
+        loop = world.loop(state, bench)
+        ask_first_batch(loop)
+        for suggestion in bench.served[0][1]:
+            bench.answer(suggestion.task_id, dict.fromkeys(FINDINGS, 0.0))
+        batch = step(loop).batch
+        assert batch is not None
+        active = [pick for pick in state.rounds()[-1].picks if pick.stream == "active"]
+        assert {pick.reason for pick in active} == {"drawn at random: no finding has a head yet"}
+        assert batch_text(batch) == "25 from the random stream, 25 drawn at random from the active part"
 
 
 def test_now_judges_an_unfinished_batch_and_asks_what_is_left_of_the_random_stream_again(
