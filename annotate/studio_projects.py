@@ -88,7 +88,7 @@ class Projects(Connection):
     def about(self) -> About:
         """Check address and key. ``GET /api/version``, ``GET /api/current-user/whoami``."""
         version = self._read("asking its version", "api/version")
-        user = self._read("asking who we are", "api/current-user/whoami")
+        user = self._read("telling whose key this is", "api/current-user/whoami")
         return About(str(version.get("release", "unknown")), str(user.get("email", "")), self._token)
 
     def create_project(

@@ -71,7 +71,7 @@ def say_too_few(n_positive: int, n_negative: int, rules: Rules) -> tuple[str, st
     return (
         f"Only {counted(n_positive, 'positive')} and {counted(n_negative, 'negative')} are known; with fewer than "
         f"{rules.min_class} of each nobody can forecast an AUC.",
-        f"Keep labelling: {counted(missing, f'more {kind}')} needed; {outlook}.",
+        f"Needed: {counted(missing, f'more {kind}')}; {outlook}.",
         f"No price can be told before {rules.min_class} positives and {rules.min_class} negatives are known.",
     )
 
@@ -83,11 +83,11 @@ def say_no_forecast_yet(n_positive: int, n_negative: int, rules: Rules) -> tuple
     if total < rules.forecast_from:
         return (
             f"{known}; the forecast starts at {counted(rules.forecast_from, 'label')}.",
-            f"Keep labelling: {counted(rules.forecast_from - total, 'label')} more until the first forecast.",
+            f"The first forecast takes {counted(rules.forecast_from - total, 'more label')}.",
         )
     return (
         f"{known}; no forecast could be made of them yet.",
-        "Keep labelling; the forecast needs both classes among several patients.",
+        "It needs both classes among several patients.",
     )
 
 
@@ -167,26 +167,26 @@ def say_labels_needed(forecast: Forecast, p_plateau: float, rules: Rules) -> str
     level = level_text(needed.level)
     if math.isinf(low):
         return (
-            f"Keep labelling for now: no limit is visible to the labels needed ({level} range), and the target is ever "
+            f"No limit is visible to the labels needed ({level} range), and the target is ever "
             f"reached with probability {probability_text(p_plateau)}. Consider another encoder or a lower target."
         )
     if math.isinf(high):
         ever = f"the target is ever reached with probability {probability_text(p_plateau)}"
         if low < 1:
             return (
-                f"Keep labelling: the labels still needed cannot be bounded yet ({level} range: 0 to no limit "
+                f"The labels still needed cannot be bounded yet ({level} range: 0 to no limit "
                 f"visible); {ever}."
             )
         return (
-            f"Keep labelling: at least {count_text(low)} more labels are needed, with no upper limit visible "
+            f"At least {count_text(low)} more labels are needed, with no upper limit visible "
             f"({level} range); {ever}."
         )
     if high < 1:
         return (
             f"The curve is at the target ({level} range), but not surely enough to stop (that takes a probability of "
-            f"{probability_text(rules.p_stop)}): keep labelling until it is."
+            f"{probability_text(rules.p_stop)}): more labels would show it."
         )
-    return f"Keep labelling: {range_text(low, high)} more labels are needed ({level} range)."
+    return f"{range_text(low, high)} more labels are needed ({level} range)."
 
 
 def say_price(

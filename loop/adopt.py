@@ -15,7 +15,9 @@ from annotate.studio import Project, Studio
 from loop.addresses import identity
 from loop.errors import BadInput
 from loop.first_look import require_seen
+from loop.images import is_dicom
 from loop.items import Item
+from loop.opening import check_findings
 from loop.progress import Shows, utc_now
 from loop.serving import address_images, is_copy
 from loop.settings import Settings
@@ -81,16 +83,6 @@ def _enter_again(
     return parse_interface(known["xml"]), project_id
 
 
-def check_findings(settings: Settings, project_id: int, interface: Interface) -> None:
-    """Every finding must be asked; what nobody asks can never be reached."""
-    missing = [finding for finding in settings.project.findings if finding not in interface.findings]
-    if missing:
-        raise BadInput(
-            f"Label Studio project {project_id} does not ask for {', '.join(missing)}; it asks for "
-            f"{', '.join(interface.findings)}. Set [project] findings to what it asks. To ask more, start a new project."
-        )
-
-
 def _create(settings: Settings, state: State, studio: Studio) -> int:
     """Create the Label Studio project once, even if an earlier start died before it saw the answer."""
     mark = state.fact("mark")
@@ -147,6 +139,24 @@ def import_images(
         n_new += tasks.n_new
         shows("importing", first + len(chunk), len(open_))
     return n_new
+
+
+def see_early(
+    settings: Settings, state: State, studio: Studio, project_id: int, items: Sequence[Item]
+) -> None:
+    """Before hours of encoding, refuse settings under which annotators would see no image.
+
+    What is uploaded, and DICOM, which may turn out not to be an image, is looked at when tasks are made.
+
+    Raises:
+        BadInput: Label Studio does not show the first image.
+    """
+    served = settings.label_studio
+    first = next((item for item in items if not is_dicom(item.path)), None)
+    if first is None or served.delivery == "upload" or served.project_id is not None or state.tasks():
+        return
+    addresses = address_images(settings, studio, project_id, [first], lambda done, of: None)
+    _see_first(settings, studio, project_id, first, addresses)
 
 
 def _see_first(

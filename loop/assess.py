@@ -15,7 +15,6 @@ from forecasting.curve import LearningCurve, estimate_curves
 from forecasting.errors import NoFit
 from forecasting.leastsquares import fit_nls
 from forecasting.powerlaw import Forecast, fit_bayes, prob_mean_reached
-from forecasting.saving import Saving
 from forecasting.scorekeeping import Score, score_forecasts
 from forecasting.stopping import Decision, ProjectDecision, Rules, decide_finding, decide_project
 from forecasting.together import certify_together, n_sharing
@@ -28,7 +27,7 @@ from loop.report import StepReport
 from loop.report_findings import FindingReport
 from loop.settings import Settings
 from loop.telling import report_finding
-from loop.worth import measure_calibration, measure_saving
+from loop.worth import measure_calibration
 
 
 class Labelled(Protocol):
@@ -70,7 +69,6 @@ class Assessment:
             before their labels exist.
         reports: The same, per finding, for people and files.
         score: How well the earlier forecasts held.
-        saving: What active selection has saved; None while nobody can tell.
     """
 
     probe: Probe
@@ -82,7 +80,6 @@ class Assessment:
     bets: Mapping[str, bool]
     reports: Mapping[str, FindingReport]
     score: Score
-    saving: Saving | None
 
 
 def assess(
@@ -112,9 +109,9 @@ def assess(
     negatives = np.nansum(book.y == 0, axis=0)  # (K,)
     vectors = features.read(book.items)  # (n, d)
     probe, curves = fit_curves(book, vectors, projection, settings, round_number)
-    seeds = np.random.SeedSequence([settings.project.seed, round_number, 1]).spawn(2)
-    saving_rng, fold_rng = (np.random.default_rng(seed) for seed in seeds)
-    calibration = measure_calibration(book, vectors, projection, probe, fold_rng)
+    calibration = measure_calibration(
+        book, vectors, projection, probe, np.random.default_rng([settings.project.seed, round_number, 1])
+    )
     forecasts = fit_forecasts(curves, settings)
     score = score_forecasts(read_promises(history), take_looks(book, history), settings.forecast.level)
     forecasts = {name: widen(forecast, score.widening) for name, forecast in forecasts.items()}
@@ -180,7 +177,6 @@ def assess(
             for k, name in enumerate(names)
         },
         score=score,
-        saving=measure_saving(book, vectors, projection, probe, saving_rng),
     )
 
 

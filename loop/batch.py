@@ -173,7 +173,29 @@ def doubt_batch(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
 
 
 def doubt_first(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
-    """Why the first batch is smaller than it should be, if it is."""
+    """Why the first batch is smaller than it should be, and whether there can ever be a forecast, if not."""
+    return [*_doubt_size(loop, book, picks), *_doubt_archive(loop, book)]
+
+
+def _doubt_archive(loop: Loop, book: Book) -> list[str]:
+    """Fewer images, or a smaller budget, than a forecast needs: better known before the work than after it."""
+    needed, there = loop.settings.forecast.from_labels, len(book.items) + book.n_pool_left
+    budget = loop.settings.stop.budget
+    if there >= needed and (budget is None or budget >= needed):
+        return []
+    few = (
+        f"Only {counted(there, 'image')} can be labelled"
+        if there < needed
+        else f"[stop] budget = {budget} ends labelling"
+    )
+    remedy = "give [images] source more images" if there < needed else "raise the budget"
+    return [
+        f"{few}, and forecasts begin at {needed} labels ([forecast] from_labels): this project will end without one. For a forecast, "
+        f"{remedy}."
+    ]
+
+
+def _doubt_size(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
     wanted, budget = loop.settings.batch.size, loop.settings.stop.budget
     if len(picks) == wanted:
         return []

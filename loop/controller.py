@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from annotate.records import Receipt
-from loop.assess import assess
+from loop.assess import Assessment, assess
 from loop.batch import (
     choose_batch,
     choose_first,
@@ -26,17 +26,18 @@ from loop.batch import (
 from loop.book import Book
 from loop.declared import doubt_declaration
 from loop.errors import BadInput
-from loop.opening import read_book, read_history
+from loop.opening import SAVING, last_decision, read_book, read_history
 from loop.probe import Probe
 from loop.project import Loop
 from loop.readings import draw_double_reads, note_double_reads, order_queue, served_now
-from loop.report import BatchReport, StepReport
+from loop.report import BatchReport, StepReport, as_json
 from loop.rollback import complete_rollback, tell_completed
 from loop.state import Round
 from loop.strategies import Pick
 from loop.sync import sync
-from loop.telling import report_trial, tell_revised, tell_taken, tell_unreadable
+from loop.telling import report_saving, report_trial, tell_revised, tell_taken, tell_unreadable
 from loop.turns import report_begin, report_decision, report_waiting
+from loop.worth import measure_saving
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
             )
         if loop.board is not None:
             loop.board.stop(report.reason)
-        return said or report
+        return said or _tell_saving(loop, book, assessment, report)
 
     log.info("choosing round %d out of %d images", last + 1, book.n_pool_left)
     trial = try_on_labels(loop, book, assessment, last + 1)
@@ -151,7 +152,24 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
         loop, last + 1, strategy, book, picks, scores, assessment.bets, assessment.probe, report
     )
     receipt = _push(loop, round_)
+    report = _tell_saving(loop, book, assessment, report)  # nobody waits for it: the batch is out
     return replace(report, warnings=(*report.warnings, *receipt.warnings))
+
+
+def _tell_saving(loop: Loop, book: Book, assessment: Assessment, report: StepReport) -> StepReport:
+    """Measure and store what active selection has saved, up to this decision."""
+    saving = report_saving(
+        measure_saving(
+            book,
+            loop.features.read(book.items),
+            loop.projection,
+            assessment.probe,
+            np.random.default_rng([loop.settings.project.seed, report.round, 3]),
+        )
+    )
+    told = report.to_json()["at"]
+    loop.state.set_fact(SAVING, {"at": told, "saving": as_json(saving)}, loop.clock())
+    return replace(report, saving=saving)
 
 
 def complete_push(loop: Loop) -> StepReport | None:
@@ -233,7 +251,8 @@ def _push(loop: Loop, round_: Round) -> Receipt:
 def _told_already(loop: Loop, report: StepReport) -> StepReport | None:
     """The report told last, if this one says the same but for the time."""
     last = _told(loop)
-    return last if last == replace(report, at=last.at, pulled=last.pulled) else None
+    same = replace(report, at=last.at, pulled=last.pulled, saving=last.saving)
+    return last if last == same else None
 
 
 def _doubt(loop: Loop, book: Book) -> list[str]:
@@ -243,4 +262,6 @@ def _doubt(loop: Loop, book: Book) -> list[str]:
 
 
 def _told(loop: Loop) -> StepReport:
-    return StepReport.from_json(loop.state.last_report() or {})
+    told = last_decision(loop.state)
+    assert told is not None  # asked behind a round only, and the first has a report
+    return told

@@ -13,7 +13,7 @@ from loop.encoders.encode import encode_items
 from loop.errors import BadInput
 from loop.features import FeatureStore
 from loop.find import fetch_found, find_images
-from loop.items import Item, draw_streams, ensure_patient_key, hash_images
+from loop.items import Hashed, Item, draw_streams, ensure_patient_key, hash_images
 from loop.progress import Shows, utc_now
 from loop.serving import check_delivery
 from loop.settings import Settings
@@ -21,10 +21,12 @@ from loop.state import State
 from loop.stores import ENOUGH, open_store
 
 
-def take_in(
-    settings: Settings, state: State, encoders: Sequence[Encoder], shows: Shows
-) -> tuple[list[Item], int, list[tuple[str, str]]]:
-    """Find, hash and encode the images, then split what could be encoded into streams, by patient."""
+def find_and_hash(settings: Settings, shows: Shows) -> Hashed:
+    """Find the images, fetch those on servers, and name each by its content; reads every file once.
+
+    Raises:
+        BadInput: There are none, or they could not be shown to annotators.
+    """
     key = ensure_patient_key(settings.folder / "patient.key")
     named = find_images(settings.images_source, settings.images.patient, key, settings.copies_folder)
     check_delivery(settings, named)
@@ -36,6 +38,13 @@ def take_in(
         source if isinstance(source, Address) else None,
     )
     hashed = hash_images(found, lambda done, total: shows("hashing", done, total))
+    return Hashed(hashed.items, (*not_fetched, *hashed.problems))
+
+
+def take_in(
+    settings: Settings, state: State, encoders: Sequence[Encoder], hashed: Hashed, shows: Shows
+) -> tuple[list[Item], int, list[tuple[str, str]]]:
+    """Encode the images, then split what could be encoded into streams, by patient."""
     encoder = encoders[0]
     store = open_store(settings.features_folder, encoder)
     report = encode_items(
@@ -46,7 +55,7 @@ def take_in(
         lambda done, total: shows("encoding", done, total),
         here(encoders),
     )
-    problems = [*not_fetched, *hashed.problems, *report.problems]
+    problems = [*hashed.problems, *report.problems]
     _check_share(state.items(), store, encoder.spec)
     state.set_fact(
         "encoder", {"spec": encoder.spec, "fingerprint": encoder.fingerprint, "dim": encoder.dim}, utc_now()
@@ -55,7 +64,7 @@ def take_in(
     usable = [item for item in hashed.items if store.has(item.item) and str(item.path) not in doubtful]
     if not usable:
         raise BadInput(
-            f"None of the {len(named)} images in {settings.images_source} can be used: {problems[:3]}"
+            f"None of the {len({path for path, _ in problems})} images in {settings.images_source} can be used: {problems[:3]}"
         )
     items = _split(settings, state.items(), usable)
     state.add_items(items)

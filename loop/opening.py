@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from annotate.interface import Interface, parse_interface
 from loop.book import Book, keep_book
+from loop.errors import BadInput
 from loop.features import Features
 from loop.items import Item
 from loop.probe import Projection, fit_projection
@@ -15,6 +18,7 @@ from loop.report import StepReport
 from loop.settings import Settings
 from loop.state import State
 
+SAVING = "saving"  # the fact that holds it
 PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
 
 
@@ -30,7 +34,13 @@ def open_book(state: State, features: Features, settings: Settings, *, recount: 
 
 
 def open_book_of(items: Sequence[Item], state: State, settings: Settings, *, recount: bool = False) -> Book:
-    """Book the labels of some of the images."""
+    """Book the labels of some of the images.
+
+    Raises:
+        BadInput: The settings name a finding that nobody is asked for.
+    """
+    if (project := state.fact("project")) is not None:
+        check_findings(settings, int(project["id"]), parse_interface(project["xml"]))
     there = {item.item for item in items}
     present = state.last_round()
     tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
@@ -53,6 +63,19 @@ def read_history(state: State) -> list[StepReport]:
     return [StepReport.from_json(told) for told in state.reports()]
 
 
+def last_decision(state: State) -> StepReport | None:
+    """The decision in force, with what selection has saved; None before the first."""
+    told = state.last_report()
+    return None if told is None else read_decision(state, told)
+
+
+def read_decision(state: State, told: Mapping[str, Any]) -> StepReport:
+    """A stored decision, with what selection has saved if it is the last one: that is measured when the batch is out."""
+    saving = state.fact(SAVING) or {}
+    measured = {"saving": saving["saving"]} if saving.get("at") == told["at"] else {}
+    return StepReport.from_json({**told, **measured})
+
+
 def project_pool(features: Features, items: Sequence[str], settings: Settings) -> Projection:
     """Standardise on the pool and find its principal components; labels play no part.
 
@@ -61,3 +84,13 @@ def project_pool(features: Features, items: Sequence[str], settings: Settings) -
     rng = np.random.default_rng([settings.project.seed, 0])
     chosen = rng.choice(len(items), min(len(items), PROJECTION_SAMPLE), replace=False)
     return fit_projection(features.read([items[i] for i in np.sort(chosen)]), settings.probe.components)
+
+
+def check_findings(settings: Settings, project_id: int, interface: Interface) -> None:
+    """Every finding must be asked; what nobody asks can never be reached."""
+    missing = [finding for finding in settings.project.findings if finding not in interface.findings]
+    if missing:
+        raise BadInput(
+            f"Label Studio project {project_id} does not ask for {', '.join(missing)}; it asks for "
+            f"{', '.join(interface.findings)}. Set [project] findings to what it asks. To ask more, start a new project."
+        )

@@ -25,7 +25,9 @@ def show_rollback(report: RollbackReport) -> None:
     if report.was and report.was != report.verdict:
         out.print(f"  the verdict {report.was} {done} undone")
     if not would:
-        out.print(f"  Label Studio serves {report.version}; {counted(report.removed, 'suggestion')} removed")
+        out.print(
+            f"  Label Studio serves {report.version}; {counted(report.removed, 'place')} in its queue taken back"
+        )
     out.print(
         f"{report.verdict}: "
         + (

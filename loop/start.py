@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from annotate.desk import StudioDesk
 from annotate.interface import Interface, parse_interface
 from annotate.studio import Studio
-from loop.adopt import check_findings, enter_project, import_images
+from loop.adopt import enter_project, import_images, see_early
 from loop.board import StudioBoard
 from loop.cold_start import find_tower, open_zero_shot, score_by_texts
 from loop.controller import ask_first_batch
@@ -26,9 +26,9 @@ from loop.encoders.reducing import named, reducing
 from loop.errors import BadInput, Unavailable
 from loop.features import FeatureStore
 from loop.first_look import require_seen
-from loop.intake import take_in
+from loop.intake import find_and_hash, take_in
 from loop.items import Item
-from loop.opening import project_pool
+from loop.opening import check_findings, project_pool
 from loop.progress import Shows, utc_now
 from loop.project import Loop
 from loop.reduced import ReducedImages
@@ -101,12 +101,13 @@ def start(settings: Settings, api_key: str, shows: Shows) -> Started:
     with _alone(settings.folder), State.create(settings.state_url) as state:
         tower = find_tower(settings, state)
         encoders = reducing(loaded, ReducedImages.inside(settings.folder, settings.images.side))
-        adopted = (
-            settings.label_studio.project_id is not None
-        )  # what is wrong with it is told before encoding
+        # what is wrong with a project that exists is told before the images are read
+        adopted = settings.label_studio.project_id is not None
         entered = enter_project(settings, state, studio) if adopted else None
-        items, n_encoded, problems = take_in(settings, state, encoders, shows)
+        hashed = find_and_hash(settings, shows)
         interface, project_id = entered or enter_project(settings, state, studio)
+        see_early(settings, state, studio, project_id, hashed.items)
+        items, n_encoded, problems = take_in(settings, state, encoders, hashed, shows)
         n_imported = import_images(settings, state, studio, project_id, interface, items, shows)
         if tower is not None:
             score_by_texts(

@@ -10,12 +10,13 @@ from typing import Any
 
 from forecasting.plots import curve_info, draw_curves, save
 from forecasting.powerlaw import Interval
+from forecasting.words import listed
 from loop.agreement import AgreementReport, measure_agreement, warn_of_ceilings
 from loop.assess import Assessment, assess
 from loop.book import Book
 from loop.cold_start import open_zero_shot
 from loop.errors import BadInput
-from loop.opening import open_book, open_book_of, project_pool, read_history
+from loop.opening import last_decision, open_book, open_book_of, project_pool, read_history
 from loop.readings import asked_from_random, labels_by_item, readers_of, reviewed_at
 from loop.report import LabelCount, StepReport, as_json
 from loop.settings import Settings
@@ -117,7 +118,7 @@ def status_of(settings: Settings, state: State) -> Status:
     """The status of a project whose state is open."""
     labels = state.labels()
     book = open_book_of(state.items(), state, settings)
-    reports, last = read_history(state), state.last_report()
+    reports = read_history(state)
     zero_shot = _zero_shot(settings, state, book)
     agreement = _agreement(settings, state, book)
     return Status(
@@ -128,7 +129,7 @@ def status_of(settings: Settings, state: State) -> Status:
         outstanding=len(book.outstanding),
         batch_size=book.batch_size,
         pool_left=book.n_pool_left,
-        last=None if last is None else StepReport.from_json(last),
+        last=last_decision(state),
         history=tuple(
             _line(report, zero_shot, undone)
             for report, undone in zip(reports, state.undone_reports(), strict=True)
@@ -252,8 +253,12 @@ def _line(report: StepReport, zero_shot: Mapping[str, ZeroShotReport], undone: b
 
 
 def _tell_rollback(rollback: Rollback) -> str:
+    n = len(rollback.undone)
     undone = (
-        f"rounds undone: {', '.join(map(str, rollback.undone))}" if rollback.undone else "the verdict undone"
+        f"{'round' if n == 1 else 'rounds'} {listed([str(number) for number in rollback.undone])} undone, with the "
+        f"{'decision that asked it' if n == 1 else 'decisions that asked them'}"
+        if n
+        else "the verdict undone"
     )
     rest = "" if rollback.finished else "; Label Studio does not know yet, the next command tells it"
     return f"{rollback.at:%Y-%m-%d %H:%M}: back to round {rollback.to_round}, {undone}{rest}"

@@ -7,7 +7,7 @@ from loop.batch import cold_start
 from loop.book import Book
 from loop.project import Loop
 from loop.report import StepReport
-from loop.telling import mean_gain, report_saving, report_score
+from loop.telling import mean_gain, report_score
 
 
 def report_decision(loop: Loop, book: Book, assessment: Assessment, n_pulled: int, number: int) -> StepReport:
@@ -27,7 +27,6 @@ def report_decision(loop: Loop, book: Book, assessment: Assessment, n_pulled: in
         amendments=tuple(loop.state.amendments()),
         next_gain=mean_gain(assessment.reports.values()),
         score=report_score(assessment.score),
-        saving=report_saving(assessment.saving),
         encoder=loop.settings.encoder.spec,
     )
 

@@ -56,7 +56,8 @@ def load_timm(spec: str, name: str, device: str, allow_pickle: str = "") -> Froz
     plain, _, tag = arch.partition(".")
     if not timm.is_model(plain):
         raise BadInput(
-            f"timm has no model {arch!r}.{did_you_mean(plain, timm.list_models()) or ' See timm.list_models().'}"
+            f"timm has no model {arch!r}.{did_you_mean(plain, timm.list_models()) or ' See timm.list_models().'} "
+            f"Weights in a package, without a download: {', '.join(PACKAGED)}."
         )
     own = [known for known in timm.list_pretrained(f"{plain}*") if known.split(".")[0] == plain]
     if tag and arch not in own:

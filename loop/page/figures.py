@@ -14,7 +14,7 @@ from loop.agreement import AgreementReport
 from loop.assess import fit_forecasts
 from loop.book import Book
 from loop.finished import read_curve
-from loop.opening import open_book_of
+from loop.opening import open_book_of, read_decision
 from loop.page.pace import Needed, Pace, cost, read_pace
 from loop.page.people import Disputed, Person, read_disputed, read_people
 from loop.page.verdict import Headline, say_headline
@@ -239,7 +239,7 @@ def _widened(told: FindingReport) -> float:
 def _last_judged(state: State) -> StepReport | None:
     """The last decision with a verdict a finding; the one before the first label has none."""
     reports = state.reports()
-    return next((StepReport.from_json(told) for told in reversed(reports) if told.get("findings")), None)
+    return next((read_decision(state, told) for told in reversed(reports) if told.get("findings")), None)
 
 
 def _row(

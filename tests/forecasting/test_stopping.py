@@ -79,7 +79,7 @@ def test_a_finding_under_way_says_auc_range_and_price() -> None:
     decision = decide(Told(), cost=Price(60.0, 1200.0))
     assert decision.verdict is Verdict.KEEP_LABELLING
     assert decision.reason == "AUC .871 now (90 %: .83 to .90); target .880 is reached with probability .41."
-    assert decision.remedy == "Keep labelling: 90 to 520 more labels are needed (80 % range)."
+    assert decision.remedy == "90 to 520 more labels are needed (80 % range)."
     assert "about 60 more positives, 1,200 labels of the random stream" in decision.price
     assert "a tolerance of .06 instead of .03" in decision.price
 
@@ -94,7 +94,7 @@ def test_fewer_than_five_of_a_class_and_nobody_can_tell(n_positive: int, n_negat
 
 
 def test_what_is_missing_is_told_with_the_labels_it_takes() -> None:
-    assert "2 more positives needed" in decide(n_positive=3, n_negative=47).remedy
+    assert "2 more positives" in decide(n_positive=3, n_negative=47).remedy
     assert "about 33 more labels" in decide(n_positive=3, n_negative=47).remedy
     assert "nobody can say" in decide(n_positive=0, n_negative=47).remedy
 
@@ -173,16 +173,16 @@ def test_before_the_first_forecast_the_reason_is_that_it_starts_at_fifty_labels(
     decision = decide(None, 7, 27)
     assert decision.verdict is Verdict.KEEP_LABELLING
     assert "starts at 50 labels" in decision.reason
-    assert "16 labels more" in decision.remedy
+    assert "16 more labels" in decision.remedy
     assert "starts at" not in decide(None, 30, 70).reason
 
 
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [
-        (290.0, math.inf, "at least 90 more labels are needed, with no upper limit visible"),
+        (290.0, math.inf, "At least 90 more labels are needed, with no upper limit visible"),
         (100.0, math.inf, "cannot be bounded yet (80 % range: 0 to no limit visible)"),
-        (math.inf, math.inf, "no limit is visible"),
+        (math.inf, math.inf, "No limit is visible"),
         (100.0, 720.0, "0 to 520 more labels"),
         (100.0, 150.0, "The curve is at the target"),
     ],

@@ -17,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from loop_world import Bench, World
 
+from annotate.interface import make_interface
 from forecasting.certificate import Asked, weigh_evidence
 from forecasting.together import Correction, certify_together
 from loop.cli import main
@@ -42,7 +43,11 @@ def play(folder: Path, n_rounds: int, **sections: str) -> Settings:
     with world.state(settings.state_url) as state:
         told = {"spec": settings.encoder.spec, "fingerprint": "f" * 32, "dim": world.dim}
         state.set_fact("encoder", told, EPOCH)
-        state.set_fact("project", {"id": 1, "url": "http://127.0.0.1", "xml": ""}, EPOCH)
+        state.set_fact(
+            "project",
+            {"id": 1, "url": "http://127.0.0.1", "xml": make_interface(settings.project.findings).xml},
+            EPOCH,
+        )
         loop = world.loop(state, settings=settings)
         ask_first_batch(loop)
         for _ in range(n_rounds):
@@ -112,6 +117,19 @@ def test_a_decision_that_does_not_follow_is_no_evidence(tmp_path: Path) -> None:
     result = run("evidence", tmp_path / "e.zip", "-c", settings.folder.parent / "loop.toml")
     assert (result.exit_code, "Effusion: its evidence is" in " ".join(result.output.split())) == (2, True)
     assert not (tmp_path / "e.zip").exists()
+
+
+@pytest.mark.parametrize("command", [("status",), ("report",), ("evidence", "OUT")])
+def test_a_finding_that_nobody_is_asked_for_is_told_before_its_labels_are_counted(
+    project: Settings, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    config = (project.folder.parent / "loop.toml").read_text().replace("'Effusion'", "'Efusion'")
+    assert "Efusion" in config
+    (project.folder.parent / "misspelt.toml").write_text(config)
+    args = [str(tmp_path / "e.zip") if arg == "OUT" else arg for arg in command]
+    result = run(*args, "-c", project.folder.parent / "misspelt.toml")
+    assert result.exit_code == 2, result.output
+    assert "does not ask for Efusion; it asks for" in " ".join(result.output.split())
 
 
 def test_equal_states_give_equal_packs(project: Settings, pack: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from loop.encoders.encode import encode_items
 from loop.errors import BadInput
 from loop.features import FeatureStore
 from loop.find import Found
-from loop.intake import take_in
+from loop.intake import find_and_hash, take_in
 from loop.items import Item, hash_images
 from loop.settings import Settings, make_settings
 from loop.state import State
@@ -126,7 +126,7 @@ class NoTorch:
 sys.meta_path.insert(0, NoTorch())
 from loop.encoders.devices import load_on_devices
 from loop.settings import make_settings
-from loop.intake import take_in
+from loop.intake import find_and_hash, take_in
 from loop.start import open_features
 from loop.state import State
 
@@ -138,7 +138,7 @@ settings = make_settings({{
 settings.folder.mkdir()
 encoders = load_on_devices(settings.encoder.spec, settings.encoder.device, settings.encoder.allow_pickle)
 with State.create(settings.state_url) as state:
-    items, n, problems = take_in(settings, state, encoders, lambda *_: None)
+    items, n, problems = take_in(settings, state, encoders, find_and_hash(settings, lambda *_: None), lambda *_: None)
     store = open_features(settings, state)
     assert (len(items), n, problems) == (4, 4, []), (items, n, problems)
     assert store.read([item.item for item in items]).shape == (4, 6)
@@ -215,10 +215,10 @@ def test_an_encoder_that_lacks_the_projects_images_does_not_take_over(tmp_path: 
             chosen = settings(table)
             encoders = load_on_devices(chosen.encoder.spec, "cpu")
             if table == "whole":
-                take_in(chosen, state, encoders, lambda *_: None)
+                take_in(chosen, state, encoders, find_and_hash(chosen, lambda *_: None), lambda *_: None)
                 in_force = state.fact("encoder")
             else:
                 with pytest.raises(BadInput, match=r"embeddings of 3 of the 4 images.*put the old one back"):
-                    take_in(chosen, state, encoders, lambda *_: None)
+                    take_in(chosen, state, encoders, find_and_hash(chosen, lambda *_: None), lambda *_: None)
         assert state.fact("encoder") == in_force
         assert len(state.items()) == 4

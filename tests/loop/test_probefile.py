@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from loop_world import FINDINGS, World
 from pixels_encoder import Pixels, write_pictures
 
+from annotate.interface import make_interface
 from loop.cli import main
 from loop.controller import ask_first_batch, step
 from loop.errors import BadInput
@@ -45,7 +46,11 @@ def project(tmp_path: Path) -> Settings:
     with world.state(settings.state_url) as state:
         told = {"spec": settings.encoder.spec, "fingerprint": FINGERPRINT, "dim": 8}
         state.set_fact("encoder", told, EPOCH)
-        state.set_fact("project", {"id": 1, "url": "http://127.0.0.1", "xml": ""}, EPOCH)
+        state.set_fact(
+            "project",
+            {"id": 1, "url": "http://127.0.0.1", "xml": make_interface(settings.project.findings).xml},
+            EPOCH,
+        )
         loop = world.loop(state, settings=settings)
         ask_first_batch(loop)
         step(loop)
@@ -177,7 +182,11 @@ def test_before_a_probe_was_trained_nothing_is_exported(tmp_path: Path) -> None:
     settings.folder.mkdir()
     with world.state(settings.state_url) as state:
         state.set_fact("encoder", {"spec": "x", "fingerprint": FINGERPRINT, "dim": 8}, EPOCH)
-        state.set_fact("project", {"id": 1, "url": "http://127.0.0.1", "xml": ""}, EPOCH)
+        state.set_fact(
+            "project",
+            {"id": 1, "url": "http://127.0.0.1", "xml": make_interface(settings.project.findings).xml},
+            EPOCH,
+        )
         ask_first_batch(world.loop(state))
     result = run("export", tmp_path / "p.safetensors", "-c", tmp_path / "loop.toml")
     assert (result.exit_code, "run `loop step`" in result.output) == (2, True)

@@ -479,7 +479,7 @@ def test_people_read_what_was_undone_and_how_to_go_on(ward: Ward, capsys: pytest
     assert "Ask round 4 with `loop step`" in said
     show_status(read_status(ward.loop.settings))
     said = " ".join(capsys.readouterr().out.split())
-    assert "back to round 1, rounds undone: 2, 3" in said
+    assert "back to round 1, rounds 2 and 3 undone, with the decisions that asked them" in said
     assert said.count("(undone)") == 2
 
 
