@@ -15,7 +15,7 @@ from annotate.records import Label
 from forecasting.agreement import Estimate, count_kinds, estimate_alpha, estimate_kappa, estimate_share
 from forecasting.ceiling import Ceiling, estimate_ceiling
 from forecasting.words import auc_text, interval_text
-from loop.report_findings import IntervalReport
+from loop.step_findings import IntervalReport
 
 ENOUGH_RANDOM = 30
 """Doubly read images of the random stream from which on the ceiling rests on them alone: a strategy's picks are harder."""

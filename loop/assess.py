@@ -23,9 +23,9 @@ from loop.book import Book
 from loop.features import Features
 from loop.history import read_promises, take_looks
 from loop.probe import Probe, Projection, fit_probe, make_scorer
-from loop.report import StepReport
-from loop.report_findings import FindingReport
 from loop.settings import Settings
+from loop.step_findings import FindingReport
+from loop.step_report import StepReport
 from loop.telling import report_finding
 from loop.worth import measure_calibration
 

@@ -14,8 +14,8 @@ from annotate.consensus import Rule, agree_all
 from annotate.records import Label
 from forecasting.certificate import Asked
 from loop.items import Item
-from loop.report import LabelCount
 from loop.state import NOTHING, Readings, Round
+from loop.step_report import LabelCount
 from loop.streams import LONGEST_LOOK_S
 
 NOBODY: Mapping[int, str] = MappingProxyType({})

@@ -32,8 +32,8 @@ from loop.cli_rollback import rollback
 from loop.cli_trials import demo, simulate
 
 if TYPE_CHECKING:
-    from loop.report import StepReport
     from loop.settings import Settings
+    from loop.step_report import StepReport
 
 CONTINUE, UNAVAILABLE, BAD_INPUT, STOP = 0, 1, 2, 10
 

@@ -117,9 +117,9 @@ def simulate(
     from loop.errors import BadInput
     from loop.page.figures import page_of
     from loop.page.write import write_page
-    from loop.report import as_json as plain
     from loop.show_trials import show_arms, show_simulation, show_simulations
     from loop.simulate import simulate_files, sum_up
+    from loop.step_report import as_json as plain
 
     def write_report(loop: Loop) -> None:
         if report is not None:

@@ -17,9 +17,9 @@ from loop.errors import BadInput
 from loop.features import Features
 from loop.opening import project_pool
 from loop.probe import FEWEST_OF_CLASS
-from loop.report import as_json, finite
-from loop.report_findings import CurvePoint, IntervalReport
 from loop.settings import Settings
+from loop.step_findings import CurvePoint, IntervalReport
+from loop.step_report import as_json, finite
 from loop.telling import report_interval
 
 Range = tuple[float | None, float | None, float | None]

@@ -30,9 +30,9 @@ from loop.opening import SAVING, last_decision, read_book, read_history
 from loop.probe import Probe
 from loop.project import Loop
 from loop.readings import draw_double_reads, note_double_reads, order_queue, served_now
-from loop.report import BatchReport, StepReport, as_json
 from loop.rollback import complete_rollback, tell_completed
 from loop.state import Round
+from loop.step_report import BatchReport, StepReport, as_json
 from loop.strategies import Pick
 from loop.sync import sync
 from loop.telling import report_saving, report_trial, tell_revised, tell_taken, tell_unreadable

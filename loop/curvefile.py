@@ -23,8 +23,8 @@ from forecasting.powerlaw import Forecast, fit_bayes
 from forecasting.prior import PRIOR
 from loop.errors import BadInput
 from loop.priorfile import read_prior
-from loop.report import as_json, finite
-from loop.report_findings import IntervalReport
+from loop.step_findings import IntervalReport
+from loop.step_report import as_json, finite
 from loop.telling import report_interval
 
 NEEDED, OPTIONAL = ("n", "auc"), ("se", "positives", "negatives")

@@ -12,8 +12,8 @@ from loop.checks import Check, Known, read_known
 from loop.checks_here import look_here
 from loop.checks_studio import Clock, look_at_studio
 from loop.errors import LoopError
-from loop.report import as_json
 from loop.settings import Settings
+from loop.step_report import as_json
 
 __all__ = ["Check", "Examination", "examine"]
 

@@ -25,9 +25,9 @@ from loop.ledgerfile import write_lines
 from loop.page.figures import page_of
 from loop.page.write import as_html
 from loop.probefile import ProbeFile, read_project_probe, write_probe_file
-from loop.report import as_json
 from loop.settings import Settings
 from loop.state import State
+from loop.step_report import as_json
 
 PACKAGES = (
     "annotation-loop",

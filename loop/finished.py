@@ -18,11 +18,11 @@ from forecasting.hyperprior import BASE_FINDINGS, BASE_PROJECTS, fit_prior
 from forecasting.prior import PRIOR, SHIPPED_FROM, Prior, cover, curve_auc
 from loop.errors import BadInput
 from loop.priorfile import FittedPrior, Provenance
-from loop.report import StepReport, as_json
-from loop.report_findings import FindingReport, IntervalReport
 from loop.settings import Settings, load_settings
 from loop.state import State
 from loop.status import assess_again
+from loop.step_findings import FindingReport, IntervalReport
+from loop.step_report import StepReport, as_json
 
 AHEAD, PREVALENCE = (50, 200, 800), 0.1
 """Where `tell_prior` says what AUC a prior expects: labels, and the share of positives among them."""

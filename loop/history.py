@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from forecasting.auc import count_wins
 from forecasting.promises import Look, PathPoint, Promise
 from loop.book import Book
-from loop.report import StepReport
+from loop.step_report import StepReport
 
 
 def read_promises(history: Iterable[StepReport]) -> list[Promise]:

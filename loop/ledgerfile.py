@@ -13,9 +13,9 @@ from typing import Any
 from loop.chain import START, Broken, Entry, find_break, write_row
 from loop.commits import whole
 from loop.errors import BadInput
-from loop.report import as_json
 from loop.settings import Settings
 from loop.state import State
+from loop.step_report import as_json
 
 TEXTS = ("at", "event", "stream", "item", "annotator", "created_at", "updated_at", "strategy", "reason", "version", "problem", "raw_sha256", "finding", "verdict", "report_sha256")  # fmt: skip
 BY_FINDING = ("answers", "scores", "bets", "verdicts")

@@ -14,9 +14,9 @@ from loop.features import Features
 from loop.items import Item
 from loop.probe import Projection, fit_projection
 from loop.project import Loop
-from loop.report import StepReport
 from loop.settings import Settings
 from loop.state import State
+from loop.step_report import StepReport
 
 SAVING = "saving"  # the fact that holds it
 PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more

@@ -11,9 +11,9 @@ from forecasting.planning import POWER, PREVALENCES, Plan, plan_certificate
 from forecasting.plots import save
 from forecasting.plots_plan import draw_plans, plan_info
 from forecasting.together import n_sharing
-from loop.report import as_json
 from loop.sections import BatchSettings, StopSettings
 from loop.settings import Settings
+from loop.step_report import as_json
 
 
 @dataclass(frozen=True, slots=True)

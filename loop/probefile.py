@@ -21,9 +21,9 @@ from loop.encoders.table import TableEncoder, read_table
 from loop.errors import BadInput
 from loop.pictures import Picture
 from loop.probe import Probe
-from loop.report import as_json
 from loop.settings import Settings
 from loop.state import State
+from loop.step_report import as_json
 from loop.table import encode_table
 
 KEY = "annotation-loop probe 1"

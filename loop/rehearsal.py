@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from annotate.records import Pull, Receipt, Roll, Suggestion
 from loop.controller import step
 from loop.project import Desk, Loop
-from loop.report import StepReport
+from loop.step_report import StepReport
 
 
 def rehearse(loop: Loop, *, force: bool = False, recount: bool = False) -> StepReport:

@@ -32,10 +32,10 @@ from loop.readings import (
     readers_of,
     reviewed_at,
 )
-from loop.report import as_json
 from loop.settings import Settings
 from loop.start import open_features
 from loop.state import State
+from loop.step_report import as_json
 from loop.sync import sync
 
 

@@ -24,10 +24,10 @@ from annotate.records import Label
 from loop.errors import BadInput
 from loop.project import Loop
 from loop.readings import REVIEW, open_readings, order_queue, undone_readings
-from loop.report import StepReport, as_json
 from loop.rows import Rollback, Round
 from loop.settings import Settings
 from loop.state import State
+from loop.step_report import StepReport, as_json
 from loop.sync import sync
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from annotate.records import Label
 from loop.items import Item
-from loop.report import finite
+from loop.step_report import finite
 from loop.strategies import Pick
 
 Row = dict[str, Any]

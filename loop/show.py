@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from forecasting.words import NO_LIMIT, auc_text, range_text
-from loop.report import LabelCount
-from loop.report_findings import IntervalReport
+from loop.step_findings import IntervalReport
+from loop.step_report import LabelCount
 
 COLOURS = {
     "CERTIFIED": "bold green",

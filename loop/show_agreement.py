@@ -10,8 +10,8 @@ from rich.text import Text
 
 from forecasting.words import auc_text, level_text
 from loop.agreement import AgreementReport, ceiling_text
-from loop.report_findings import IntervalReport
 from loop.show import auc_cell, console, plain_table
+from loop.step_findings import IntervalReport
 
 if TYPE_CHECKING:
     from loop.status import Status

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from forecasting.words import auc_text, counted, level_text
-from loop.report import LabelCount
-from loop.report_findings import FindingReport
 from loop.show import auc_cell, console, interval_cell, labels_line, plain_table
 from loop.show_step import show_step
+from loop.step_findings import FindingReport
+from loop.step_report import LabelCount
 
 if TYPE_CHECKING:
     from loop.status import Status

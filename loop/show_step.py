@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from forecasting.words import auc_text, counted, gain_text, level_text, probability_text, signed_text
-from loop.report import BatchReport, StepReport
-from loop.report_findings import FindingReport, ForecastReport
 from loop.show import COLOURS, console, interval_cell, labels_line, needed_cell, plain_table, verdict_text
+from loop.step_findings import FindingReport, ForecastReport
+from loop.step_report import BatchReport, StepReport
 
 SURE = 1.645
 """Standard errors to either side of a 90 % interval."""

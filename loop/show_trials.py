@@ -10,8 +10,8 @@ from rich.text import Text
 
 from forecasting.words import probability_text
 from loop.arms import Paired
-from loop.report_findings import IntervalReport
 from loop.show import COLOURS, auc_cell, console, interval_cell, needed_cell, plain_table, verdict_text
+from loop.step_findings import IntervalReport
 
 
 def show_simulation(run: Mapping[str, Any]) -> None:

@@ -20,9 +20,9 @@ from loop.items import Item, draw_streams
 from loop.opening import project_pool
 from loop.probe import Probe
 from loop.project import Loop
-from loop.report import StepReport, as_json
 from loop.settings import Settings, make_settings
 from loop.state import State
+from loop.step_report import StepReport, as_json
 
 EPOCH = datetime(2020, 1, 1, tzinfo=UTC)  # a simulation's clock starts here and moves a second a call
 

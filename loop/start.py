@@ -32,9 +32,9 @@ from loop.opening import check_findings, project_pool
 from loop.progress import Shows, utc_now
 from loop.project import Loop
 from loop.reduced import ReducedImages
-from loop.report import StepReport, as_json
 from loop.settings import Settings
 from loop.state import State
+from loop.step_report import StepReport, as_json
 from loop.stores import Stores, list_stores
 from loop.sync import sync
 

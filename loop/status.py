@@ -18,10 +18,10 @@ from loop.cold_start import open_zero_shot
 from loop.errors import BadInput
 from loop.opening import last_decision, open_book, open_book_of, project_pool, read_history
 from loop.readings import asked_from_random, labels_by_item, readers_of, reviewed_at
-from loop.report import LabelCount, StepReport, as_json
 from loop.settings import Settings
 from loop.start import open_features
 from loop.state import Rollback, State
+from loop.step_report import LabelCount, StepReport, as_json
 from loop.zero_shot import ZeroShotReport, measure_zero_shot
 
 

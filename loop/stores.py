@@ -11,7 +11,7 @@ from typing import Any
 from loop.encoders import Encoder
 from loop.errors import BadInput
 from loop.features import ABOUT, FILES, FeatureStore, read_about
-from loop.report import as_json
+from loop.step_report import as_json
 
 ENOUGH = 0.9
 """An encoder with embeddings of fewer of a project's images neither takes over nor is compared with those that have them."""

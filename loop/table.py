@@ -18,7 +18,7 @@ from loop.encoders.int8 import Nearness
 from loop.errors import BadInput
 from loop.features import FeatureStore
 from loop.pictures import Picture, hash_pictures
-from loop.report import as_json
+from loop.step_report import as_json
 from loop.stores import open_store
 
 CHUNK = 4096  # rows in memory

@@ -18,8 +18,7 @@ from forecasting.stopping import Decision, Rules, Verdict
 from forecasting.widening import narrow_form
 from forecasting.words import counted
 from loop.book import Book
-from loop.report import HorizonReport, LabelCount, SavingReport, ScoreReport, TrialReport, finite
-from loop.report_findings import (
+from loop.step_findings import (
     BinReport,
     CalibrationReport,
     CurvePoint,
@@ -32,6 +31,7 @@ from loop.report_findings import (
     NextBatch,
     PathReport,
 )
+from loop.step_report import HorizonReport, LabelCount, SavingReport, ScoreReport, TrialReport, finite
 from loop.strategy_trial import Trial
 
 TAKEN = 0.05

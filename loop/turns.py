@@ -6,7 +6,7 @@ from loop.assess import Assessment
 from loop.batch import cold_start
 from loop.book import Book
 from loop.project import Loop
-from loop.report import StepReport
+from loop.step_report import StepReport
 from loop.telling import mean_gain, report_score
 
 

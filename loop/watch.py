@@ -15,7 +15,7 @@ from loop.bell import Bell
 from loop.controller import step
 from loop.errors import Unavailable
 from loop.project import Loop
-from loop.report import StepReport
+from loop.step_report import StepReport
 
 LONGEST_WAIT_S = 600.0
 SHORTEST_WAIT_S = 2.0  # between two looks, however often the bell rings

@@ -14,8 +14,8 @@ from forecasting.auc import estimate_auc
 from loop.book import Book
 from loop.features import Features
 from loop.probe import FEWEST_OF_CLASS
-from loop.report_findings import IntervalReport
 from loop.sections import PromptSettings
+from loop.step_findings import IntervalReport
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to vectors of length one, shape ``(t, p)``."""

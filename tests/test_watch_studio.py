@@ -18,9 +18,9 @@ from loop.bell import Bell
 from loop.controller import step
 from loop.demo.annotator import label_queue
 from loop.demo.server import ThrowawayServer
-from loop.report import StepReport
 from loop.settings import load_settings
 from loop.start import opened, start
+from loop.step_report import StepReport
 from loop.watch import watch
 
 pytestmark = pytest.mark.studio

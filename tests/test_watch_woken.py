@@ -17,9 +17,9 @@ from annotate.webhooks import ensure_webhook
 from loop.bell import Bell
 from loop.demo.server import ThrowawayServer
 from loop.errors import BadInput
-from loop.report import StepReport
 from loop.settings import load_settings
 from loop.start import opened
+from loop.step_report import StepReport
 from loop.waking import woken
 from loop.watch import watch
 

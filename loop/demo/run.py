@@ -33,7 +33,6 @@ from loop.opening import read_book, read_history
 from loop.page.figures import page_of
 from loop.page.write import write_page
 from loop.project import Loop
-from loop.report import StepReport
 from loop.settings import Settings, load_settings
 from loop.show import Progress, console
 from loop.show_step import show_step
@@ -41,6 +40,7 @@ from loop.show_trials import show_demo
 from loop.simulate import draw_test, measure_probe, tell_round
 from loop.start import opened, start
 from loop.status import draw_assessment
+from loop.step_report import StepReport
 
 N_PHANTOMS = 800
 TEST_SHARE = 0.25  # of the patients: never shown to the loop, to measure the true AUC

@@ -20,11 +20,11 @@ from loop.page.people import Disputed, Person, read_disputed, read_people
 from loop.page.verdict import Headline, say_headline
 from loop.page.what_if import Images, WhatIf, ask_what_if, images_for_proof
 from loop.readings import labels_by_item
-from loop.report import SavingReport, ScoreReport, StepReport, as_json
-from loop.report_findings import FindingReport, IntervalReport
 from loop.settings import Settings
 from loop.state import State
 from loop.status import RoundLine, Status, status_of
+from loop.step_findings import FindingReport, IntervalReport
+from loop.step_report import SavingReport, ScoreReport, StepReport, as_json
 from loop.streams import LONGEST_LOOK_S
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from forecasting.words import auc_text, count_text, counted, listed
 from loop.page.pace import Needed
-from loop.report import StepReport
-from loop.report_findings import FindingReport
 from loop.settings import Settings
+from loop.step_findings import FindingReport
+from loop.step_report import StepReport
 
 WORDS = {
     "CANNOT TELL": "Too early to tell",

@@ -23,10 +23,10 @@ from loop.features import FeatureStore
 from loop.finished import learn_prior, read_curve, read_finished, tell_prior
 from loop.opening import project_pool
 from loop.priorfile import FittedPrior, read_prior, write_prior
-from loop.report import StepReport
 from loop.settings import load_settings
 from loop.state import State
 from loop.status import assess_again
+from loop.step_report import StepReport
 
 AT = datetime(2025, 1, 31, tzinfo=UTC)
 

@@ -17,10 +17,10 @@ from loop.controller import ask_first_batch, step
 from loop.history import read_promises, take_looks
 from loop.opening import read_book, read_history
 from loop.project import Loop
-from loop.report import HorizonReport, ScoreReport, StepReport
 from loop.show_status import show_status
 from loop.state import State
 from loop.status import read_status
+from loop.step_report import HorizonReport, ScoreReport, StepReport
 
 STOP = 'target = 0.97\nevidence = "certified"\ntolerance = 0.0\nbudget = 300'
 

@@ -12,8 +12,8 @@ from loop_world import World
 from forecasting.curve import curve_from_points
 from forecasting.powerlaw import fit_bayes
 from loop.controller import ask_first_batch, step
-from loop.report import StepReport
 from loop.show_step import next_text
+from loop.step_report import StepReport
 from loop.telling import mean_gain, report_forecast
 
 

@@ -29,9 +29,9 @@ from loop.page.pace import Pace, cost, read_pace
 from loop.page.people import read_disputed, read_people
 from loop.page.write import as_html, write_after_step, write_csv, write_page
 from loop.project import Loop
-from loop.report import StepReport
 from loop.sections import CostSettings
 from loop.settings import Settings, make_settings
+from loop.step_report import StepReport
 
 HOSTILE = '<script>alert("x")</script>&\'"><img src=http://evil.example/x>\u202e$x^2$'
 

@@ -9,8 +9,8 @@ import pytest
 from loop_world import World
 
 from loop.controller import ask_first_batch, step
-from loop.report import BatchReport, StepReport
 from loop.show_step import selection_text, show_step
+from loop.step_report import BatchReport, StepReport
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from annotate.errors import StudioUnavailable
 from annotate.records import Pull
 from loop.bell import Bell
 from loop.controller import ask_first_batch
-from loop.report import StepReport
+from loop.step_report import StepReport
 from loop.watch import watch
 
 A_MOMENT = 0.01  # seconds between looks

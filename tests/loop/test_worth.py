@@ -18,8 +18,8 @@ from loop.features import FeatureTable
 from loop.page.figures import page_of
 from loop.page.write import as_html
 from loop.probe import fit_probe, fit_projection
-from loop.report import StepReport
 from loop.show_step import batch_text
+from loop.step_report import StepReport
 from loop.strategies import Choice
 from loop.strategies.registry import OURS
 from loop.strategy_trial import Trial, try_strategy

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-from loop.report_findings import FindingReport
+from loop.step_findings import FindingReport
 
 
 @dataclass(frozen=True, slots=True)
