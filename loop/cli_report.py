@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="Write its figures into this folder, too: one CSV a table.",
 )
-def report(settings: Settings, quiet: bool, as_json: bool, out: Path | None, tables: Path | None) -> None:
+@click.option(
+    "--with-images",
+    is_flag=True,
+    help="Show small pictures of the disputed images. The file then holds images of patients.",
+)
+def report(
+    settings: Settings, quiet: bool, as_json: bool, out: Path | None, tables: Path | None, with_images: bool
+) -> None:
     """Write the project lead's page: one HTML file that opens from disk, prints, and needs no network.
 
     Verdict, findings, learning curves, what-if, people and history, from the state alone. Each step writes it, too,
@@ -41,8 +48,13 @@ def report(settings: Settings, quiet: bool, as_json: bool, out: Path | None, tab
     """
     from datetime import UTC, datetime
 
+    from loop.errors import BadInput
     from loop.page.figures import read_page
-    from loop.page.write import write_csv, write_page
+    from loop.page.pictures import read_images
+    from loop.page.write import SHOWN, write_csv, write_page
+
+    if with_images and out is None:
+        raise BadInput("--with-images needs --out: a page with images of patients is written where you say.")
 
     page = read_page(settings, datetime.now(UTC))
     if tables is not None:
@@ -51,7 +63,7 @@ def report(settings: Settings, quiet: bool, as_json: bool, out: Path | None, tab
         print_json(page.to_json())
         return
     path = out or settings.page_path
-    write_page(page, path)
+    write_page(page, path, read_images(settings, page.disputed[:SHOWN]) if with_images else {})
     if as_json:
         print_json(page.to_json())
     elif not quiet:

@@ -42,37 +42,40 @@ def compare_project(settings: Settings) -> Comparison:
         BadInput: The project was not started, has too few labels, or only one encoder.
     """
     with State.started(settings.state_url) as state:
-        stores = find_stores(settings, state)
-        held = state.items()
-        labelled = open_book_of(held, state, settings).items
-        shares = {
-            name: sum(map(store.has, labelled)) / max(1, len(labelled)) for name, store in stores.items()
-        }
-        left_out = tuple(
-            f"{name}: it has embeddings of {share:.0%} of the labelled images. Encode the others, then compare."
-            for name, share in shares.items()
-            if share < ENOUGH
+        return compare_state(settings, state)
+
+
+def compare_state(settings: Settings, state: State) -> Comparison:
+    """As `compare_project`, of a state that is open."""
+    stores = find_stores(settings, state)
+    held = state.items()
+    labelled = open_book_of(held, state, settings).items
+    shares = {name: sum(map(store.has, labelled)) / max(1, len(labelled)) for name, store in stores.items()}
+    left_out = tuple(
+        f"{name}: it has embeddings of {share:.0%} of the labelled images. Encode the others, then compare."
+        for name, share in shares.items()
+        if share < ENOUGH
+    )
+    kept = {name: store for name, store in stores.items() if shares[name] >= ENOUGH}
+    if len(kept) < 2:
+        raise BadInput(
+            f"{settings.folder} has embeddings of {listed(list(kept))} only, so there is nothing to compare. Encode the "
+            "images with another encoder, then compare again."
+            + "".join(f" Left out: {line}" for line in left_out)
         )
-        kept = {name: store for name, store in stores.items() if shares[name] >= ENOUGH}
-        if len(kept) < 2:
-            raise BadInput(
-                f"{settings.folder} has embeddings of {listed(list(kept))} only, so there is nothing to compare. Encode the "
-                "images with another encoder, then compare again."
-                + "".join(f" Left out: {line}" for line in left_out)
-            )
-        pool = [item for item in held if all(store.has(item.item) for store in kept.values())]
-        book, last = open_book_of(pool, state, settings), state.last_round()
-        ids = [item.item for item in pool]
-        history = read_history(state)
-        score = score_forecasts(read_promises(history), take_looks(book, history), settings.forecast.level)
-        return compare(
-            {name: (store, ids, book.items) for name, store in kept.items()},
-            book,
-            settings,
-            0 if last is None else last.number,
-            score.widening,
-            left_out,
-        )
+    pool = [item for item in held if all(store.has(item.item) for store in kept.values())]
+    book, last = open_book_of(pool, state, settings), state.last_round()
+    ids = [item.item for item in pool]
+    history = read_history(state)
+    score = score_forecasts(read_promises(history), take_looks(book, history), settings.forecast.level)
+    return compare(
+        {name: (store, ids, book.items) for name, store in kept.items()},
+        book,
+        settings,
+        0 if last is None else last.number,
+        score.widening,
+        left_out,
+    )
 
 
 def find_stores(settings: Settings, state: State) -> dict[str, FeatureStore]:

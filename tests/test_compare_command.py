@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ from click.testing import CliRunner, Result
 from loop_world import World
 
 from loop.cli import main
+from loop.compare import compare_project
 from loop.controller import ask_first_batch, step
 from loop.features import FeatureStore
+from loop.others import read_others
+from loop.page.figures import page_of
+from loop.page.write import as_html, write_after_step
 from loop.settings import Settings
 from loop.simulate import EPOCH
+from loop.state import State
 from loop.status import assess_again
 
 FINDINGS = ("Effusion", "Rare")
@@ -210,3 +216,28 @@ def test_a_project_with_one_encoder_or_none_is_told_what_to_do(project: Settings
     assert "nothing to compare" in result.output
     (tmp_path / "other.toml").write_text('[project]\nname = "other"\nfindings = ["a"]\n')
     assert compare("-c", tmp_path / "other.toml").exit_code == 2
+
+
+def test_the_leads_page_asks_what_if_of_the_other_encoder_behind_each_decision(
+    project: Settings, tmp_path: Path
+) -> None:
+    with State.started(project.state_url) as state:
+        at = state.last_report()["at"]  # type: ignore[index]
+        before = page_of(project, state, EPOCH)
+        assert not [one.name for one in before.what_if if "encoder" in one.name]
+        write_after_step(project, state, EPOCH)
+        page = page_of(project, state, EPOCH)
+        (told,) = [one for one in page.what_if if "encoder" in one.name]
+        assert told.name == "Another encoder: timm:better"
+        kept = read_others(state, datetime.fromisoformat(at))["timm:better"]
+        assert not read_others(state, EPOCH)  # of another decision
+    compared = compare_project(project)
+    for name, now in told.findings.items():
+        in_use = page.what_if[0].findings[name]
+        assert now is not None
+        assert in_use is not None
+        assert now.low is not None
+        assert in_use.low is None or now.low <= in_use.low  # the better one needs fewer
+        again = compared.curves[name]["timm:better"][0].curve
+        assert kept[name].auc == pytest.approx(again.auc)
+    assert "Another encoder: timm:better" in as_html(page)

@@ -15,10 +15,11 @@ from loop.assess import fit_forecasts
 from loop.book import Book
 from loop.finished import read_curve
 from loop.opening import open_book_of, read_decision
+from loop.others import read_others
 from loop.page.pace import Needed, Pace, cost, read_pace
-from loop.page.people import Disputed, Person, read_disputed, read_people
+from loop.page.people import Disputed, Person, ReadingTime, read_disputed, read_people, read_times
 from loop.page.verdict import Headline, say_headline
-from loop.page.what_if import Images, WhatIf, ask_what_if, images_for_proof
+from loop.page.what_if import Images, WhatIf, ask_encoder, ask_what_if, images_for_proof
 from loop.readings import labels_by_item
 from loop.settings import Settings
 from loop.state import State
@@ -99,7 +100,6 @@ class Page:
         currency: Of all money.
         curves: What the pictures show; not part of the JSON, whose `curve_points` hold the points.
         curve_points: Finding to its measured points: labels, AUC, and the ends of its error bar.
-        seconds_behind: Labels with a time.
     """
 
     project: str
@@ -125,6 +125,7 @@ class Page:
     pace: Pace
     currency: str
     people: tuple[Person, ...]
+    times: tuple[ReadingTime, ...]
     agreement: Mapping[str, AgreementReport]
     disputed: tuple[Disputed, ...]
     score: ScoreReport | None
@@ -191,10 +192,11 @@ def page_of(settings: Settings, state: State, at: datetime) -> Page:
             _row(name, told, what_if[0], proofs, book, settings, pace)
             for name, told in (last.findings if last else {}).items()
         ),
-        what_if=what_if if forecasts else (),
+        what_if=(*what_if, *_other_encoders(last, book, state, settings, pace)) if forecasts else (),
         pace=pace,
         currency=settings.costs.currency,
         people=read_people(labels, LONGEST_LOOK_S),
+        times=read_times(labels, book.findings, LONGEST_LOOK_S),
         agreement=status.agreement,
         disputed=read_disputed(labels, book.findings),
         score=last.score if last else None,
@@ -230,6 +232,24 @@ def refit(last: StepReport | None, settings: Settings) -> dict[str, Forecast]:
         name: widen(forecast, _widened(told[name]))
         for name, forecast in fit_forecasts(curves, settings).items()
     }
+
+
+def _other_encoders(
+    last: StepReport | None, book: Book, state: State, settings: Settings, pace: Pace
+) -> list[WhatIf]:
+    """The same decision under every other encoder of the store, where its curves were measured behind this decision."""
+    told = read_others(state, last.at) if last else {}
+    wider = last.score.widening if last and last.score else 1.0
+    return [
+        ask_encoder(
+            encoder,
+            book,
+            {name: widen(forecast, wider) for name, forecast in fit_forecasts(curves, settings).items()},
+            settings,
+            pace,
+        )
+        for encoder, curves in told.items()
+    ]
 
 
 def _widened(told: FindingReport) -> float:

@@ -44,6 +44,24 @@ class Disputed:
     no: int
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingTime:
+    """How long people look at images of one kind; an image is open for all findings at once.
+
+    Attributes:
+        present: Readings with a time that say the finding is there.
+        seconds_present: Their median seconds, breaks cut; None without one.
+        absent: Readings with a time that say it is not.
+        seconds_absent: Their median seconds.
+    """
+
+    finding: str
+    present: int
+    seconds_present: float | None
+    absent: int
+    seconds_absent: float | None
+
+
 ENOUGH_TIMES = 40  # two halves of twenty say something of a drift
 
 
@@ -55,6 +73,33 @@ def read_people(labels: Mapping[str, Sequence[Label]], longest_s: float) -> tupl
             of.setdefault(label.annotator, []).append(label)
     people = [_person(who, given, longest_s) for who, given in of.items()]
     return tuple(sorted(people, key=lambda one: (-one.labels, one.annotator)))
+
+
+def read_times(
+    labels: Mapping[str, Sequence[Label]], findings: Sequence[str], longest_s: float
+) -> tuple[ReadingTime, ...]:
+    """Median seconds of the readings that say a finding is there, and of those that say it is not."""
+    timed = [
+        (min(label.lead_time_s, longest_s), label.answers)
+        for given in labels.values()
+        for label in given
+        if label.lead_time_s is not None and not label.skipped
+    ]
+    told = []
+    for finding in findings:
+        there, gone = (
+            [seconds for seconds, answers in timed if answers.get(finding) == value] for value in (1.0, 0.0)
+        )
+        told.append(
+            ReadingTime(
+                finding,
+                len(there),
+                median(there) if there else None,
+                len(gone),
+                median(gone) if gone else None,
+            )
+        )
+    return tuple(told)
 
 
 def read_disputed(labels: Mapping[str, Sequence[Label]], findings: Sequence[str]) -> tuple[Disputed, ...]:

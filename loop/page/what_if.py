@@ -68,6 +68,13 @@ def ask_what_if(
     return tuple(_answer(name, book, forecasts, each, pace, hands) for name, each, hands in asked)
 
 
+def ask_encoder(
+    encoder: str, book: Book, forecasts: Mapping[str, Forecast], settings: Settings, pace: Pace
+) -> WhatIf:
+    """Look at the present decision under another encoder, whose forecasts these are."""
+    return _answer(f"Another encoder: {encoder}", book, forecasts, settings, pace, 1.0)
+
+
 def images_for_target(forecast: Forecast, target: float, known_share: float) -> Images:
     """Images still to be labelled until the curve reaches a target; infinite where no limit is visible."""
     if forecast.prob_reached(target) >= Rules(target).p_stop:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -18,8 +19,10 @@ from forecasting.plots import CurveInfo
 from forecasting.plots_page import curve_svg
 from forecasting.words import auc_text, count_text, counted, level_text, range_text, signed_text
 from loop.commits import whole
+from loop.others import note_others
 from loop.page.figures import Page, page_of
 from loop.page.pace import Needed
+from loop.page.tables import explain, tables_of
 from loop.page.verdict import WORDS
 from loop.settings import Settings
 from loop.state import State
@@ -34,11 +37,19 @@ SIGNS = {
 CLASSES = {"CERTIFIED": "certified-state", "LIKELY REACHED": "reached-state", "OUT OF REACH": "out-state"}
 AXIS = 0.5  # the strips begin where guessing is
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+SHOWN = 50  # disputed answers on the page
+
 log = logging.getLogger(__name__)
 
 
-def as_html(page: Page) -> str:
-    """The page as one HTML document that needs nothing else."""
+def as_html(page: Page, images: Mapping[str, str] = NOTHING) -> str:
+    """The page as one HTML document that needs nothing else.
+
+    Args:
+        page: Its figures.
+        images: Small pictures of disputed images, by item, as ``data:`` addresses; none unless somebody asked for them.
+    """
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     env.filters.update(FILTERS)
     here = files("loop.page")
@@ -48,17 +59,19 @@ def as_html(page: Page) -> str:
         page=page,
         css=Markup((here / "page.css").read_text(encoding="utf-8")),
         curves=curves,
+        images=images,
+        shown=SHOWN,
         has_money=any(one.needed and one.needed.money_low is not None for one in page.what_if),
     )
 
 
-def write_page(page: Page, path: Path) -> None:
+def write_page(page: Page, path: Path, images: Mapping[str, str] = NOTHING) -> None:
     """Write the page to a file, whole or not at all.
 
     Raises:
         OSError: It cannot be written there; what was there stays.
     """
-    text = as_html(page)
+    text = as_html(page, images)
     with whole(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
@@ -69,6 +82,7 @@ def write_after_step(settings: Settings, state: State, at: datetime) -> None:
         return
     try:
         settings.folder.mkdir(parents=True, exist_ok=True)
+        note_others(settings, state, at)
         write_page(page_of(settings, state, at), settings.page_path)
     except OSError as error:
         log.warning(
@@ -81,54 +95,24 @@ def write_after_step(settings: Settings, state: State, at: datetime) -> None:
 def write_csv(page: Page, folder: Path) -> tuple[Path, ...]:
     """Write every figure of the page into a folder: one file a table, with the names of the JSON.
 
-    Nested figures have dotted names, such as ``now.low``.
+    Nested figures have dotted names, such as ``now.low``; ``columns.csv`` says what each column holds.
 
     Raises:
         OSError: It cannot be written there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    told = page.to_json()
-    tables: dict[str, list[dict[str, Any]]] = {
-        "page": [
-            _flat({name: value for name, value in told.items() if not isinstance(value, list | dict)})
-            | _flat({"headline": told["headline"], "pace": told["pace"], "saving": told["saving"] or {}})
-        ],
-        "findings": [_flat(row) for row in told["findings"]],
-        "what_if": [
-            {"name": one["name"], "finding": finding, **_flat({"needed": needed})}
-            for one in told["what_if"]
-            for finding, needed in {"": one["needed"], **one["findings"]}.items()
-        ],
-        "people": [_flat(row) for row in told["people"]],
-        "agreement": [{"finding": name, **_flat(row)} for name, row in told["agreement"].items()],
-        "disputed": [_flat(row) for row in told["disputed"]],
-        "score": [_flat(row) for row in (told["score"] or {}).get("horizons", [])],
-        "history": [_flat(row) for row in told["history"]],
-        "versions": [_flat(row) for row in told["versions"]],
-        "curve_points": [
-            dict(zip(("finding", "n", "auc", "auc_low", "auc_high"), (name, *point), strict=True))
-            for name, points in told["curve_points"].items()
-            for point in points
-        ],
-    }
-    return tuple(_write_table(folder / f"{name}.csv", rows) for name, rows in tables.items() if rows)
+    tables = {name: rows for name, rows in tables_of(page).items() if rows}
+    tables["columns"] = [
+        {"table": name, "column": column, "holds": explain(column)}
+        for name, rows in tables.items()
+        for column in rows[0]
+    ]
+    return tuple(_write_table(folder / f"{name}.csv", rows) for name, rows in tables.items())
 
 
-def _flat(row: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{above}{name}.")
-        else:
-            flat[f"{above}{name}"] = value
-    return flat
-
-
-def _write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    rows = list(rows)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows({name: _safe(value) for name, value in row.items()} for row in rows)
     return path
