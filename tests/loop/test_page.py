@@ -9,12 +9,11 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
+from hostile_names import HOSTILE
 from loop_world import FINDINGS, World
-from reader import CHROMIUM
 from ward_days import WardDays
 
 from annotate.records import Label
@@ -32,8 +31,6 @@ from loop.project import Loop
 from loop.sections import CostSettings
 from loop.settings import Settings, make_settings
 from loop.step_report import StepReport
-
-HOSTILE = '<script>alert("x")</script>&\'"><img src=http://evil.example/x>\u202e$x^2$'
 
 
 class Tags(HTMLParser):
@@ -289,45 +286,6 @@ def test_a_decision_that_a_rollback_undid_is_marked(ward: tuple[Loop, Page, Step
     undone = replace(page, history=(replace(first, undone=True), *rest))
     assert Tags(as_html(page)).text.count("undone by a rollback") == 0
     assert Tags(as_html(undone)).text.count("undone by a rollback") == 1
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "light"), (390, "dark")])
-def test_in_a_browser_hostile_names_run_nothing_fetch_nothing_and_overflow_nothing(
-    ward: tuple[Loop, Page, StepReport], tmp_path: Path, width: int, scheme: Literal["light", "dark"]
-) -> None:
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium, or set CHROMIUM to where it is")
-    _, page, _ = ward
-    name = HOSTILE + "W" * 200
-    hostile = replace(
-        page,
-        project=name,
-        findings=tuple(replace(row, finding=name, reason=name) for row in page.findings),
-        people=tuple(replace(one, annotator=name) for one in page.people),
-        disputed=tuple(replace(one, item=name) for one in page.disputed),
-        curves=tuple(replace(info, finding=name) for info in page.curves),
-        warnings=(name,),
-    )
-    path = tmp_path / "report.html"
-    write_page(hostile, path)
-    with api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM)
-        tab = chromium.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=True
-        ).new_page()
-        asked: list[str] = []
-        ran: list[str] = []
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.on("dialog", lambda dialog: (ran.append(dialog.message), dialog.dismiss()))
-        tab.goto(path.as_uri())
-        wide = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        shown = tab.inner_text("body")
-        chromium.close()
-    assert asked == [path.as_uri()]
-    assert ran == []
-    assert wide[0] <= wide[1]
-    assert '<script>alert("x")</script>' in shown
 
 
 def test_fourteen_findings_and_a_hundred_decisions_stay_below_three_megabytes(
