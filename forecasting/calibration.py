@@ -1,8 +1,8 @@
-"""Whether probabilities mean what they say: calibration in the large, slope, Brier score and reliability curve.
+"""Whether probabilities mean what they say: calibration in the large, slope, Brier score, reliability curve, and the mend.
 
 With l the logit of a predicted probability, the intercept is that of ``logit P(y = 1) = a + l`` (0 = as many positives as
 predicted; above 0 = more) and the slope that of ``logit P(y = 1) = a + b l`` (1 = right; below 1 = too extreme). Errors are the
-sandwich's, over patients.
+sandwich's, over patients. What mends them is a and b again, drawn towards 0 and 1: few labels should not make matters worse.
 
 References:
     Cox, Biometrika 45, 1958; Van Calster et al., Calibration: the Achilles heel of predictive analytics, BMC Medicine 17:230, 2019.
@@ -23,6 +23,12 @@ FEWEST = 10
 """Positives and negatives below which nothing is said: a slope of ten points is noise."""
 
 N_BINS = 5
+OFFSET_SD, SCALE_SD = 1.0, 0.5
+"""Normal priors of the mend, around 0 and 1: a prevalence wrong by a factor of three, a slope between a half and three halves."""
+
+SMALLEST = 0.1
+"""Of the mend's scale: the order of the items is never turned round, and hardly ever lost."""
+
 LARGEST = 30.0
 """A slope beyond which the probabilities separate the classes, and tell nothing of themselves."""
 
@@ -69,6 +75,8 @@ class Calibration:
         brier_base: That of the share of positives, said of every item.
         level: Of the intervals.
         curve: The reliability curve, from the lowest probability to the highest.
+        offset: What mends the probabilities: a logit l becomes ``offset + scale l``.
+        scale: Above 0, so that the order of the items, and with it the AUC, stays.
     """
 
     n: int
@@ -80,6 +88,8 @@ class Calibration:
     brier_base: float
     level: float
     curve: tuple[Bin, ...]
+    offset: float
+    scale: float
 
 
 def estimate_calibration(
@@ -107,6 +117,7 @@ def estimate_calibration(
     both, both_se = _fit(np.column_stack([ones, logits]), y, np.zeros(len(y)), patient)
     if not np.isfinite(both).all() or abs(both[1]) > LARGEST:
         return None
+    offset, scale = _mend(y, logits)
     p = expit(logits)
     error = (y - p) ** 2
     brier = float(error.mean())
@@ -122,7 +133,24 @@ def estimate_calibration(
         brier_base=share * (1 - share),
         level=level,
         curve=_curve(y, p, reach),
+        offset=offset,
+        scale=scale,
     )
+
+
+def _mend(y: Array, logits: Array) -> tuple[float, float]:
+    """Offset and scale that are likeliest after the labels, given their priors; Newton's method on a concave function."""
+    x = np.column_stack([np.ones(len(y)), logits])
+    middle, weight = np.array([0.0, 1.0]), np.diag([OFFSET_SD**-2, SCALE_SD**-2])
+    beta = middle.copy()
+    for _ in range(50):
+        p = expit(x @ beta)
+        hessian = x.T @ (x * (p * (1 - p))[:, None]) + weight
+        step = np.linalg.solve(hessian, x.T @ (y - p) - weight @ (beta - middle))
+        beta = beta + np.clip(step, -1.0, 1.0)
+        if np.abs(step).max() < 1e-9:
+            break
+    return float(beta[0]), float(max(beta[1], SMALLEST))
 
 
 def _measured(value: float, se: float, reach: float) -> Measured:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,7 +38,8 @@ class ProbeFile:
 
     Attributes:
         project: Whose labels trained it.
-        probe: One head a finding, on the encoder's raw vectors: standardising is folded into the weights.
+        probe: One head a finding, on the encoder's raw vectors: standardising, and what mends the probabilities on random images
+            (`forecasting.calibration`), are folded into the weights.
         encoder: How the frozen model is asked for.
         fingerprint: Hash of its weights and preprocessing; another model's vectors mean nothing to the heads.
         side: Shorter side to which larger images were reduced before; 0 = not at all.
@@ -111,7 +112,7 @@ def read_project_probe(settings: Settings) -> ProbeFile:
             )
         return ProbeFile(
             project=settings.project.name,
-            probe=Probe.from_bytes(stored),
+            probe=_mended(Probe.from_bytes(stored), last["findings"]),
             encoder=settings.encoder.spec,
             fingerprint=encoder["fingerprint"],
             side=settings.images.side,
@@ -239,6 +240,15 @@ def _digest(about: Mapping[str, Any], tensors: Mapping[str, Any]) -> str:
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
         digest.update(np.ascontiguousarray(tensors[name]).tobytes())
     return digest.hexdigest()
+
+
+def _mended(probe: Probe, findings: Mapping[str, Mapping[str, Any]]) -> Probe:
+    """A probe whose probabilities are mended as the last decision measured; where it could not, they stay as they are."""
+    known = [findings.get(name, {}).get("calibration") or {} for name in probe.findings]
+    scale = np.array([told.get("scale", 1.0) for told in known])
+    offset = np.array([told.get("offset", 0.0) for told in known])
+    coef = (probe.coef * scale).astype(probe.coef.dtype)
+    return replace(probe, coef=coef, intercept=probe.intercept * scale + offset)
 
 
 def _told(finding: dict[str, Any]) -> dict[str, Any]:

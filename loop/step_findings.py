@@ -172,6 +172,8 @@ class CalibrationReport:
         brier_base: That of the share of positives, said of every image.
         level: Of the intervals.
         curve: Reliability curve.
+        offset: What mends the probabilities: a logit l becomes ``offset + scale l``; `loop export` does it.
+        scale: Above 0.
     """
 
     n: int
@@ -183,6 +185,8 @@ class CalibrationReport:
     brier_base: float
     level: float
     curve: tuple[BinReport, ...]
+    offset: float = 0.0
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,6 +195,8 @@ def report_calibration(told: Calibration | None) -> CalibrationReport | None:
         brier_base=told.brier_base,
         level=told.level,
         curve=tuple(BinReport(b.predicted, b.observed, b.low, b.high, b.n) for b in told.curve),
+        offset=told.offset,
+        scale=told.scale,
     )
 
 

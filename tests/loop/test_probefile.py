@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from loop_world import FINDINGS, World
 from pixels_encoder import Pixels, write_pictures
+from scipy.special import logit
 
 from annotate.interface import make_interface
 from loop.cli import main
@@ -23,6 +24,7 @@ from loop.probe import Probe
 from loop.probefile import read_probe_file, read_project_probe, score_pictures, write_probe_file
 from loop.settings import Settings
 from loop.simulate import EPOCH
+from loop.state import State
 
 FINGERPRINT = "f" * 32
 
@@ -86,6 +88,19 @@ def test_a_file_holds_the_project_s_probe_with_what_is_known_of_it(project: Sett
     assert back.findings.keys() == set(FINDINGS)
     assert back.findings["Effusion"]["auc"] is not None
     assert back.labels > 0
+
+
+def test_probabilities_of_the_file_are_mended_and_keep_their_order(project: Settings) -> None:
+    told = read_project_probe(project)
+    with State.started(project.state_url) as state:
+        plain = Probe.from_bytes(state.probe() or b"")
+    vectors = np.random.default_rng(0).normal(size=(50, len(plain.coef))).astype(np.float32)
+    before, after = logit(plain.predict(vectors)), logit(told.probe.predict(vectors))
+    for k, name in enumerate(FINDINGS):
+        calibration = told.findings[name]["calibration"] or {"offset": 0.0, "scale": 1.0}
+        expected = calibration["offset"] + calibration["scale"] * before[:, k]
+        np.testing.assert_allclose(after[:, k], expected, atol=1e-4)
+    assert any(told.findings[name]["calibration"] for name in FINDINGS)
 
 
 def test_new_images_get_the_scores_that_the_project_s_probe_gives_them(

@@ -170,6 +170,43 @@ def test_calibration_is_that_of_a_plain_logistic_regression_and_its_intervals_ho
     assert all(part.low <= part.observed <= part.high for part in told.curve)
 
 
+@pytest.mark.parametrize(
+    ("offset", "scale", "worst"),
+    [(0.0, 1.0, 0.006), (1.0, 1.0, -0.02), (0.0, 2.0, -0.003), (1.0, 2.0, -0.015)],
+)
+def test_the_mend_helps_where_probabilities_are_wrong_and_costs_little_where_they_are_right(
+    offset: float, scale: float, worst: float
+) -> None:
+    """Squared error of the probability itself, on fresh items, of 50 labels: mended less as they came, mean of 200 worlds."""
+    rng = np.random.default_rng(5)
+    names = np.array([f"p{i}" for i in range(50)])
+    change = []
+    for _ in range(200):
+        logits = rng.normal(0.0, 1.5, 50)
+        told = estimate_calibration(
+            (rng.random(50) < expit(logits)).astype(float), offset + scale * logits, names
+        )
+        if told is None:
+            continue
+        fresh = rng.normal(0.0, 1.5, 1000)
+        wrong = offset + scale * fresh
+        mended = expit(told.offset + told.scale * wrong)
+        change.append(np.mean((mended - expit(fresh)) ** 2 - (expit(wrong) - expit(fresh)) ** 2))
+    assert len(change) > 150
+    assert np.mean(change) < worst
+
+
+def test_the_mend_never_turns_the_order_round() -> None:
+    rng = np.random.default_rng(6)
+    logits = rng.normal(size=60)
+    told = estimate_calibration((logits < 0).astype(float), logits, np.arange(60).astype(str))
+    assert told is None or told.scale > 0
+    flipped = (rng.random(60) < expit(-3 * logits)).astype(float)
+    told = estimate_calibration(flipped, logits, np.arange(60).astype(str))
+    assert told is not None
+    assert told.slope.value < 0 < told.scale
+
+
 def test_few_positives_or_separated_classes_say_nothing_of_probabilities() -> None:
     names = np.array([f"p{i}" for i in range(100)])
     y = np.zeros(100)
