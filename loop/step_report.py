@@ -186,6 +186,7 @@ class StepReport:
         encoder: The frozen model behind the features.
         saving: What active selection has saved; null while there are too few labels to tell.
         trial: How the strategy did against random on the labels that are there; null below 80 random ones.
+        settings: The frozen settings and the budget by which it was decided; empty where an older release decided.
     """
 
     project: str
@@ -207,6 +208,7 @@ class StepReport:
     encoder: str = ""
     saving: SavingReport | None = None
     trial: TrialReport | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-ready values; what is not a finite number becomes null."""

@@ -6,7 +6,7 @@ from loop.assess import Assessment
 from loop.batch import cold_start
 from loop.book import Book
 from loop.project import Loop
-from loop.step_report import StepReport
+from loop.step_report import StepReport, as_json
 from loop.telling import mean_gain, report_score
 
 
@@ -27,6 +27,7 @@ def report_decision(loop: Loop, book: Book, assessment: Assessment, n_pulled: in
         amendments=tuple(loop.state.amendments()),
         next_gain=mean_gain(assessment.reports.values()),
         score=report_score(assessment.score),
+        settings=as_json({**loop.settings.frozen_part(), "stop.budget": loop.settings.stop.budget}),
         encoder=loop.settings.encoder.spec,
     )
 

@@ -11,59 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from evidence_packs import packed, play, run
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from loop_world import Bench, World
 
-from annotate.interface import make_interface
 from forecasting.certificate import Asked, weigh_evidence
 from forecasting.together import Correction, certify_together
-from loop.cli import main
-from loop.controller import ask_first_batch, step
-from loop.evidence_check import Refused, check_pack, share_alpha, weigh
+from loop.evidence_check import Refused, check_pack, share_alpha, weigh, write_json
 from loop.rollback import roll_back
 from loop.settings import Settings
-from loop.simulate import EPOCH
 from loop.state import State
-
-
-def run(*args: str | Path) -> Result:
-    result = CliRunner().invoke(main, [*map(str, args)], env={"COLUMNS": "200"})
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def play(folder: Path, n_rounds: int, **sections: str) -> Settings:
-    """A project of simulated answers, some rounds long."""
-    world = World(folder, separation=3.0)
-    settings = world.settings(encoder='spec = "features:old.npz"', **sections)
-    settings.folder.mkdir()
-    with world.state(settings.state_url) as state:
-        told = {"spec": settings.encoder.spec, "fingerprint": "f" * 32, "dim": world.dim}
-        state.set_fact("encoder", told, EPOCH)
-        state.set_fact(
-            "project",
-            {"id": 1, "url": "http://127.0.0.1", "xml": make_interface(settings.project.findings).xml},
-            EPOCH,
-        )
-        loop = world.loop(state, settings=settings)
-        ask_first_batch(loop)
-        for _ in range(n_rounds):
-            step(loop)
-    return settings
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return play(tmp_path_factory.mktemp("pack"), 9, stop='target = 0.9\nevidence = "certified"')
-
-
-def packed(project: Settings, out: Path) -> Path:
-    result = run("evidence", out, "-c", project.folder.parent / "loop.toml")
-    assert result.exit_code == 0, result.output
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +124,7 @@ def changed(pack: Path, out: Path, name: str, content: bytes, *, listed: bool = 
     if listed:
         manifest = json.loads(files["MANIFEST.json"])
         manifest["files"][name] = sha256(content).hexdigest()
-        files["MANIFEST.json"] = json.dumps(manifest).encode()
+        files["MANIFEST.json"] = write_json(manifest).encode()
     with zipfile.ZipFile(out, "w") as wrong:
         for one, held_content in files.items():
             wrong.writestr(one, held_content)
@@ -187,8 +151,8 @@ def test_one_changed_byte_of_any_file_is_refused(pack: Path, tmp_path: Path) -> 
         ("ledger.jsonl", b'"Effusion":1.0', b'"Effusion":0.0', "is the first that is not as it was written"),
         ("ledger.jsonl", b'"event":"read"', b'"event":"seen"', "is the first that is not as it was written"),
         ("decision.json", b'"verdict":"', b'"verdict":"NEVER ', "not the decision that the ledger says"),
-        ("settings.json", b'"stop.tolerance":0.03', b'"stop.tolerance":0.01', "tested AUC"),
-        ("settings.json", b'"stop.alpha":0.05', b'"stop.alpha":0.2', "threshold"),
+        ("settings.json", b'"stop.tolerance":0.03', b'"stop.tolerance":0.01', "made by: stop.tolerance"),
+        ("settings.json", b'"stop.alpha":0.05', b'"stop.alpha":0.2', "made by: stop.alpha"),
     ],
 )
 def test_a_forger_who_writes_the_manifest_anew_is_found(
@@ -205,7 +169,7 @@ def test_a_forger_who_writes_the_manifest_anew_is_found(
 def test_a_file_that_is_no_pack_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_text("no zip")
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as empty:
-        empty.writestr("x", b"")
+        empty.writestr("verify.py", b"")
     for name, said in (("a.zip", "cannot be read"), ("b.zip", "no MANIFEST")):
         with pytest.raises(Refused, match=said):
             check_pack(str(tmp_path / name))
