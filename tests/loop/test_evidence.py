@@ -19,9 +19,12 @@ from loop_world import Bench, World
 
 from forecasting.certificate import Asked, weigh_evidence
 from forecasting.together import Correction, certify_together
+from loop.controller import ask_first_batch, step
+from loop.evidence import write_pack
 from loop.evidence_check import Refused, check_pack, share_alpha, weigh, write_json
 from loop.rollback import roll_back
 from loop.settings import Settings
+from loop.simulate import EPOCH
 from loop.state import State
 
 
@@ -218,3 +221,46 @@ def test_thresholds_of_several_findings_agree_with_the_first_writing(
     plain = weigh_evidence([], 0.9)
     first = certify_together({k: replace(plain, log_e=v) for k, v in log_e.items()}, 0.05, correction)
     assert share_alpha(log_e, 0.05, correction) == {k: (v.threshold, v.certified) for k, v in first.items()}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_people_do_in_a_project_its_evidence_follows(tmp_path: Path, seed: int) -> None:
+    """Late answers, skips, changes of mind, withdrawals, second readers, corrections, deleted tasks and rollbacks, at random."""
+    rng = np.random.default_rng(seed)
+    world, bench = World(tmp_path), Bench()
+    settings = world.settings(
+        encoder='spec = "features:old.npz"', labels="double_reads = 0.3", stop="target = 0.95"
+    )
+    settings.folder.mkdir()
+    with world.state(settings.state_url) as state:
+        told = {"spec": settings.encoder.spec, "fingerprint": "f" * 32, "dim": world.dim}
+        state.set_fact("encoder", told, EPOCH)
+        loop = world.loop(state, bench, settings)
+        ask_first_batch(loop)
+        answered: list[int] = []
+        for _ in range(7):
+            _, served = bench.served[-1]
+            for suggestion in served[: int(rng.integers(20, len(served) + 1))]:
+                if suggestion.task_id not in bench.deleted:
+                    bench.answer(
+                        suggestion.task_id, world.answers[suggestion.task_id], skipped=rng.random() < 0.1
+                    )
+                    answered.append(suggestion.task_id)
+            for task_id in rng.choice(answered, 6, replace=False):
+                wrong = {name: 1 - value for name, value in world.answers[int(task_id)].items()}
+                match int(rng.integers(4)):
+                    case 0:
+                        bench.answer(int(task_id), wrong)
+                    case 1:
+                        bench.withdraw(int(task_id))
+                    case 2:
+                        bench.answer(int(task_id), wrong, who="bob")
+                    case 3:
+                        bench.answer(int(task_id), {name: float("nan") for name in wrong}, who="bob")
+            step(loop, force=True, recount=bool(rng.random() < 0.3))
+            if state.n_rounds() > 3 and rng.random() < 0.3:
+                roll_back(loop, state.n_rounds() - 1)
+        if not (state.last_report() or {}).get("findings"):
+            step(loop, force=True)
+    checked = write_pack(settings, tmp_path / "e.zip").checked
+    assert checked["rows"] > 300
