@@ -41,6 +41,11 @@ def probability_text(p: float) -> str:
     return auc_text(p, 2 if 0.1 <= p <= 0.9 else 3)
 
 
+def target_text(auc: float) -> str:
+    """`.85`, `.875`: an AUC that somebody chose, without a digit that says nothing."""
+    return auc_text(auc).removesuffix("0")
+
+
 def count_text(number: float) -> str:
     """`1,200`: two significant digits, for numbers that are estimates; never less than 1 for more than 0."""
     if math.isinf(number):

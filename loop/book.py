@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from types import MappingProxyType
 
 import numpy as np
@@ -16,7 +15,7 @@ from forecasting.certificate import Asked
 from loop.items import Item
 from loop.state import NOTHING, Readings, Round
 from loop.step_report import LabelCount
-from loop.streams import LONGEST_LOOK_S
+from loop.work import Work, measure_work
 
 NOBODY: Mapping[int, str] = MappingProxyType({})
 
@@ -39,7 +38,7 @@ class Book:
         random_next: The random stream in the order to ask: asked but unanswered first, then unasked.
         active_pool: Unlabelled items of the active part.
         count: Images by stream and fate.
-        median_look_s: Median seconds an annotator spends on an image; None without a history.
+        work: Seconds of work behind an image.
         readings: Round and finding to the labels of its random images that the certificate has read; see `_read`.
         revised: Per finding, of these, the labels that were changed or withdrawn since.
         random_unknown: Per finding, random images that were answered, not skipped, can be read, and are not known: "cannot tell",
@@ -60,7 +59,7 @@ class Book:
     random_next: tuple[str, ...]
     active_pool: tuple[str, ...]
     count: LabelCount
-    median_look_s: float | None
+    work: Work
     random_unknown: Mapping[str, int]
     readings: Mapping[tuple[int, str], Sequence[float]]
     revised: Mapping[str, int]
@@ -183,7 +182,7 @@ def keep_book(
             unread=len(unread),
             random_unread=sum(item in unread for item in random),
         ),
-        median_look_s=_median_look(labels.values()),
+        work=measure_work(labels.values()),
         random_unknown={name: sum(answer[name] != answer[name] for answer in read) for name in findings},
         readings={(number, name): y for name, told in read_now.items() for number, y in told.items()},
         revised={name: _count_revised(rounds, read_now[name], heard, name) for name in findings},
@@ -282,13 +281,3 @@ def _count_revised(
             n += item not in seen and not np.array_equal(y, now.get(item, np.nan), equal_nan=True)
             seen.add(item)
     return n
-
-
-def _median_look(labels: Iterable[Sequence[Label]]) -> float | None:
-    times = [
-        min(label.lead_time_s, LONGEST_LOOK_S)
-        for given in labels
-        for label in given
-        if label.lead_time_s is not None and not label.skipped
-    ]
-    return float(median(times)) if times else None

@@ -17,6 +17,7 @@ import numpy as np
 from loop.commits import whole
 from loop.encoders import Encoder
 from loop.encoders.embed import Workers
+from loop.encoders.reducing import named
 from loop.encoders.table import TableEncoder, read_table
 from loop.errors import BadInput
 from loop.pictures import Picture
@@ -110,10 +111,16 @@ def read_project_probe(settings: Settings) -> ProbeFile:
             raise BadInput(
                 "No probe was trained yet. Label the first batch, run `loop step`, then export again."
             )
+        trained_on = named(last.get("encoder") or settings.encoder.spec, settings.images.side)
+        if encoder["spec"] != trained_on:
+            raise BadInput(
+                f"The last probe was trained on {trained_on}, and the project has changed to {encoder['spec']} since. Run `loop step`, then "
+                "export again."
+            )
         return ProbeFile(
             project=settings.project.name,
             probe=_mended(Probe.from_bytes(stored), last["findings"]),
-            encoder=settings.encoder.spec,
+            encoder=last.get("encoder") or settings.encoder.spec,
             fingerprint=encoder["fingerprint"],
             side=settings.images.side,
             findings={name: _told(one) for name, one in last["findings"].items()},
@@ -156,23 +163,40 @@ def read_probe_file(path: Path) -> ProbeFile:
         raise BadInput(
             f"{path} cannot be read as a probe ({error}). Export it again with `loop export`."
         ) from None
-    if about.pop("sha256", None) != _digest(about, parts):
+    if not isinstance(about, dict) or about.pop("sha256", None) != _digest(about, parts):
         raise BadInput(
             f"{path} was changed or damaged: its checksum is another. Export it again with `loop export`."
         )
-    names = tuple(map(str, about["finding_names"]))
-    probe = Probe(findings=names, n_min=int(about["n_min"]), **parts)
-    if probe.coef.ndim != 2 or probe.coef.shape[1] != len(names) or len(probe.intercept) != len(names):
+    try:
+        names = tuple(map(str, about["finding_names"]))
+        probe = Probe(findings=names, n_min=int(about["n_min"]), **parts)
+        told = ProbeFile(
+            project=str(about["project"]),
+            probe=probe,
+            encoder=str(about["encoder"]),
+            fingerprint=str(about["fingerprint"]),
+            side=int(about["side"]),
+            findings=dict(about["findings"]),
+            labels=int(about["labels"]),
+            at=str(about["at"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{path} lacks what a probe needs. Export it again with `loop export`.") from None
+    if not _fits(probe):
         raise BadInput(f"{path}: heads and findings do not agree. Export it again with `loop export`.")
-    return ProbeFile(
-        project=about["project"],
-        probe=probe,
-        encoder=about["encoder"],
-        fingerprint=about["fingerprint"],
-        side=int(about["side"]),
-        findings=about["findings"],
-        labels=int(about["labels"]),
-        at=about["at"],
+    return told
+
+
+def _fits(probe: Probe) -> bool:
+    """Whether the parts of a probe have the shapes that they must have, and fitted heads are numbers."""
+    k = len(probe.findings)
+    rows = (probe.intercept, probe.strength, probe.fitted, probe.n_positive, probe.n_negative)
+    return (
+        probe.coef.ndim == 2
+        and all(part.shape == (k,) for part in (*rows, probe.coef[0] if len(probe.coef) else np.empty(0)))
+        and probe.fitted.dtype == np.bool_
+        and bool(np.isfinite(probe.coef[:, probe.fitted]).all())
+        and bool(np.isfinite(probe.intercept[probe.fitted]).all())
     )
 
 

@@ -156,7 +156,7 @@ def hours_text(ahead: ForecastReport) -> str:
     if low is None or (low if high is None else high) < 0.05:
         return ""
     return (
-        f"At the annotators' median pace: {low:.1f} hours or more"
+        f"At the annotators' pace: {low:.1f} hours or more"
         if high is None
-        else f"At the annotators' median pace: {low:.1f} to {high:.1f} hours"
+        else f"At the annotators' pace: {low:.1f} to {high:.1f} hours"
     )

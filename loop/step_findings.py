@@ -25,8 +25,8 @@ class LabelsNeeded:
         median: In the middle of it.
         high: At the upper end.
         level: Probability that the range holds the number, given the forecast.
-        hours_low: ``low`` at the annotators' median pace so far, hours; null without a history of times.
-        hours_high: ``high`` at the same pace, hours.
+        hours_low: Hours of work for ``low``, by the lower end of the mean seconds behind an image; null without a history of times.
+        hours_high: For ``high``, by the upper end.
     """
 
     low: float | None

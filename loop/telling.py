@@ -33,6 +33,7 @@ from loop.step_findings import (
 )
 from loop.step_report import HorizonReport, LabelCount, SavingReport, ScoreReport, TrialReport, finite
 from loop.strategy_trial import Trial
+from loop.work import Work
 
 TAKEN = 0.05
 """Share of the random stream above which images that were picked by hand out of it are worth a warning."""
@@ -56,7 +57,7 @@ def report_finding(
     told = None
     if forecast is not None:
         n_next = next_size * float(np.mean(~np.isnan(y)))  # labels of this finding in the next batch
-        told = report_forecast(forecast, rules.target, level, book.median_look_s, n_next)
+        told = report_forecast(forecast, rules.target, level, book.work, n_next)
     return FindingReport(
         target=rules.target,
         positives=int((y == 1).sum()),
@@ -101,7 +102,7 @@ def report_interval(interval: Interval) -> IntervalReport:
 
 
 def report_forecast(
-    forecast: Forecast, target: float, level: float, median_look_s: float | None, n_next: float = 0.0
+    forecast: Forecast, target: float, level: float, work: Work | None, n_next: float = 0.0
 ) -> ForecastReport:
     """Look at a forecast from now: AUC now, at four times the labels, far out, labels until the target, next batch.
 
@@ -127,7 +128,7 @@ def report_forecast(
         p_reached=forecast.prob_reached(target),
         p_reachable=forecast.prob_plateau(target),
         labels_needed=LabelsNeeded(
-            low, mid, high, total.level, _hours(low, median_look_s), _hours(high, median_look_s)
+            low, mid, high, total.level, *(work.hours(low, high) if work else (None, None))
         ),
         tail={"a": tail.a, "b": tail.b, "c": tail.c},
         next_batch=_next_batch(forecast, target, level, n_next) if n_next > 0 else None,
@@ -217,10 +218,6 @@ def _next_batch(forecast: Forecast, target: float, level: float, n_next: float) 
         gain=report_interval(gain),
         p_reached=forecast.prob_reached(target, forecast.n + n_next),
     )
-
-
-def _hours(labels: float | None, median_look_s: float | None) -> float | None:
-    return None if labels is None or median_look_s is None else labels * median_look_s / 3600
 
 
 def tell_unreadable(n: int) -> list[str]:

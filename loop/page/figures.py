@@ -21,6 +21,7 @@ from loop.page.people import Disputed, Person, ReadingTime, read_disputed, read_
 from loop.page.verdict import Headline, say_headline
 from loop.page.what_if import Images, WhatIf, ask_encoder, ask_what_if, images_for_proof
 from loop.readings import labels_by_item
+from loop.sections import StopSettings
 from loop.settings import Settings
 from loop.state import State
 from loop.status import RoundLine, Status, status_of
@@ -97,6 +98,7 @@ class Page:
         decided_at: When the last decision was made; None before the first.
         decided_labels: Labels behind it.
         labels: Labels now.
+        left: Images that can still be labelled: of the archive, and within the budget.
         currency: Of all money.
         curves: What the pictures show; not part of the JSON, whose `curve_points` hold the points.
         curve_points: Finding to its measured points: labels, AUC, and the ends of its error bar.
@@ -112,6 +114,7 @@ class Page:
     outstanding: int
     batch_size: int
     pool_left: int
+    left: int
     encoder: str
     rule: str
     evidence: str
@@ -158,14 +161,16 @@ def read_page(settings: Settings, at: datetime) -> Page:
 
 
 def page_of(settings: Settings, state: State, at: datetime) -> Page:
-    """Compute the page of a project whose state is open."""
+    """Compute the page of a project whose state is open: by the settings of its last decision, whatever they say since."""
     status = status_of(settings, state)
-    book = open_book_of(state.items(), state, settings)
     last = _last_judged(state)
+    settings = settings_of(last, settings)
+    book = open_book_of(state.items(), state, settings)
     labels = labels_by_item(state)
-    pace = read_pace(labels.values(), at, book.median_look_s, LONGEST_LOOK_S)
+    pace = read_pace(labels.values(), at, book.work)
     forecasts = refit(last, settings)
     what_if = ask_what_if(book, forecasts, settings, pace)
+    left = _left(status, settings)
     proofs = images_for_proof(book, forecasts, settings)
     curves = _curves(last, forecasts, settings)
     stop = settings.stop
@@ -180,6 +185,7 @@ def page_of(settings: Settings, state: State, at: datetime) -> Page:
         outstanding=status.outstanding,
         batch_size=status.batch_size,
         pool_left=status.pool_left,
+        left=left,
         encoder=(last.encoder if last else "") or settings.encoder.spec,
         rule=stop.rule if isinstance(stop.rule, str) else ", ".join(stop.rule),
         evidence=stop.evidence,
@@ -187,7 +193,7 @@ def page_of(settings: Settings, state: State, at: datetime) -> Page:
         tolerance=stop.tolerance,
         budget=stop.budget,
         level=settings.forecast.level,
-        headline=say_headline(last, what_if[0].needed, what_if[0].slowest, settings),
+        headline=say_headline(last, what_if[0], left, settings),
         findings=tuple(
             _row(name, told, what_if[0], proofs, book, settings, pace)
             for name, told in (last.findings if last else {}).items()
@@ -216,6 +222,28 @@ def page_of(settings: Settings, state: State, at: datetime) -> Page:
         },
         curves=curves,
     )
+
+
+def settings_of(last: StepReport | None, settings: Settings) -> Settings:
+    """The settings by which a decision was made: what it sealed, and for the rest what they are now."""
+    sealed = dict(last.settings) if last else {}
+    if not sealed:
+        return settings
+    stop = {name.removeprefix("stop."): value for name, value in sealed.items() if name.startswith("stop.")}
+    return settings.model_copy(
+        update={
+            "stop": StopSettings.model_validate(stop),
+            "project": settings.project.model_copy(update={"findings": tuple(sealed["findings"])}),
+            "batch": settings.batch.model_copy(update={"random_share": sealed["batch.random_share"]}),
+            "forecast": settings.forecast.model_copy(update={"method": sealed["forecast.method"]}),
+        }
+    )
+
+
+def _left(status: Status, settings: Settings) -> int:
+    """Images that can still be labelled."""
+    within = max(0, settings.stop.budget - status.labels.total) if settings.stop.budget else status.pool_left
+    return min(status.pool_left, within)
 
 
 def refit(last: StepReport | None, settings: Settings) -> dict[str, Forecast]:
@@ -317,4 +345,7 @@ def _versions(state: State) -> tuple[Version, ...]:
 
 
 def _warnings(status: Status, last: StepReport | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*(last.warnings if last else ()), *status.warnings)))
+    pending = [
+        f"Changed since this decision, and in force from the next one on: {one}." for one in status.amending
+    ]
+    return tuple(dict.fromkeys((*pending, *(last.warnings if last else ()), *status.warnings)))

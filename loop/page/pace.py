@@ -13,6 +13,7 @@ import numpy as np
 from annotate.records import Label
 from forecasting.words import counted
 from loop.sections import CostSettings
+from loop.work import Work
 
 HISTORY_DAYS = 56  # the pace is that of the last eight weeks
 ENOUGH_DAYS, ENOUGH_WORKED = 14, 5  # each weekday was seen twice, and five days with labels
@@ -27,19 +28,13 @@ class Pace:
         per_day: Images first labelled on each day, oldest first, up to yesterday, days without labels included (UTC).
         first: The day of the first of these.
         today: The day on which the future begins.
-        seconds: Median seconds that a person has an image open, breaks cut at ten minutes; None without times.
-        timed: Labels with a time.
-        seconds_low: Lower quartile of the same.
-        seconds_high: Upper quartile.
+        work: Seconds of work behind an image.
     """
 
     per_day: tuple[int, ...]
     first: date | None
     today: date
-    seconds: float | None
-    timed: int
-    seconds_low: float | None
-    seconds_high: float | None
+    work: Work
 
     @property
     def enough(self) -> bool:
@@ -71,8 +66,8 @@ class Needed:
     Attributes:
         low: Images still to be labelled, lower end.
         high: Upper end; None where no limit is visible.
-        hours_low: At the screen, by the lower quartile of the time for an image.
-        hours_high: By the upper quartile.
+        hours_low: Of work, all readers together, by the lower end of the mean seconds behind an image.
+        hours_high: By the upper end.
         money_low: By the rates of the configuration, in its currency.
         money_high: Upper end.
         date_low: The earliest day at the present pace.
@@ -91,21 +86,16 @@ class Needed:
     even: float | None = None
 
 
-def read_pace(
-    labels: Iterable[Sequence[Label]], at: datetime, median_look_s: float | None, longest_s: float
-) -> Pace:
+def read_pace(labels: Iterable[Sequence[Label]], at: datetime, work: Work) -> Pace:
     """Read the pace from an item's labels each.
 
     Args:
         labels: The labels of each image.
         at: Now.
-        median_look_s: As `loop.book` tells it.
-        longest_s: A longer lead time is a break and counts as this.
+        work: As `loop.work` measures it.
     """
     given = [[label for label in of_one if not label.skipped] for of_one in labels]
     days = Counter(min(label.created_at for label in of_one).date() for of_one in given if of_one)
-    times = [min(one.lead_time_s, longest_s) for of in given for one in of if one.lead_time_s is not None]
-    quartiles = np.quantile(times, (0.25, 0.75)) if times else (None, None)
     today = max(at.date(), *days) if days else at.date()
     first = max(min(days), today - timedelta(HISTORY_DAYS)) if days else None
     n_days = 0 if first is None else (today - first).days
@@ -113,10 +103,7 @@ def read_pace(
         per_day=tuple(days[first + timedelta(k)] for k in range(n_days)) if first else (),
         first=first,
         today=today,
-        seconds=median_look_s,
-        timed=len(times),
-        seconds_low=None if quartiles[0] is None else float(quartiles[0]),
-        seconds_high=None if quartiles[1] is None else float(quartiles[1]),
+        work=work,
     )
 
 
@@ -139,14 +126,10 @@ def cost(
         even: Images within which the chance is one half; infinite = none.
     """
     low, high, even_ = (None if n is None or math.isinf(n) else math.ceil(n) for n in (low, high, even))
-    hours = [_hours(low, pace.seconds_low), _hours(high, pace.seconds_high)]
+    hours = pace.work.hours(low, high)
     money = [_money(n, h, rates) for n, h in zip((low, high), hours, strict=True)]
     dates = _dates(low, high, pace, hands) if pace.enough else (None, None)
     return Needed(low, high, hours[0], hours[1], money[0], money[1], *dates, even_)
-
-
-def _hours(labels: float | None, seconds: float | None) -> float | None:
-    return None if labels is None or seconds is None else labels * seconds / 3600
 
 
 def _money(labels: float | None, hours: float | None, rates: CostSettings) -> float | None:

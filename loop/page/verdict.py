@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from forecasting.words import auc_text, count_text, counted, listed
+from forecasting.words import auc_text, count_text, counted, listed, target_text
 from loop.page.pace import Needed
+from loop.page.what_if import WhatIf
 from loop.settings import Settings
 from loop.step_findings import FindingReport
 from loop.step_report import StepReport
@@ -45,15 +46,13 @@ FORECAST = (
 )
 
 
-def say_headline(
-    last: StepReport | None, needed: Needed | None, slowest: str, settings: Settings
-) -> Headline:
+def say_headline(last: StepReport | None, decided: WhatIf, left: int, settings: Settings) -> Headline:
     """Say the project's verdict.
 
     Args:
         last: The last decision; None before the first.
-        needed: What it takes until the last finding that counts is there; None where nobody can say.
-        slowest: The finding that takes longest.
+        decided: What it takes until the last finding that counts is there.
+        left: Images that can still be labelled.
         settings: For the rule, the kind of evidence, the tolerance and the error rate.
     """
     if last is None or not last.findings:
@@ -76,7 +75,19 @@ def say_headline(
         if len(lost) == len(still_open):
             return _out_of_reach(last, under, lost)
         return _ended(last, still_open, settings)
-    return _go_on(last, under, still_open, lost, needed, slowest, settings.forecast.from_labels)
+    told = _go_on(last, under, still_open, lost, decided, settings.forecast.from_labels)
+    return replace(told, sure=f"{told.sure}{_say_left(decided.needed, left)}")
+
+
+def _say_left(needed: Needed | None, left: int) -> str:
+    """A sentence where there may be too few images, or too small a budget."""
+    if needed is None or (needed.high is not None and needed.high <= left):
+        return ""
+    surely = needed.low is None or needed.low > left
+    return (
+        f" Only {counted(left, 'more image')} can be labelled, by archive and budget: "
+        f"{'that will not do' if surely and needed.low is not None else 'that may not do'}."
+    )
 
 
 def needed_text(needed: Needed) -> str:
@@ -96,7 +107,7 @@ def _reached(last: StepReport, under: dict[str, FindingReport], settings: Settin
     certified = [name for name, told in under.items() if told.verdict == "CERTIFIED"]
     if len(certified) == len(under):
         tested = sorted({told.evidence.tested for told in under.values() if told.evidence})
-        floor = f"an AUC above {auc_text(tested[0], 2)}" if len(tested) == 1 else "an AUC above its target"
+        floor = f"an AUC above {target_text(tested[0])}" if len(tested) == 1 else "an AUC above its target"
         which = listed(certified) if len(certified) < 4 else f"each of the {len(certified)} findings"
         return Headline(
             "certified",
@@ -104,8 +115,7 @@ def _reached(last: StepReport, under: dict[str, FindingReport], settings: Settin
             f"The project has a model with {floor} (the target less the tolerance) for {which}, proven on randomly drawn "
             "images that were scored before anybody labelled them.",
             last.remedy,
-            f"The chance that any such certificate is wrong is at most {100 * settings.stop.alpha:g} in 100, however often "
-            "one has looked.",
+            f"The chance that {_wrong(len(under), settings)} is at most {100 * settings.stop.alpha:g} in 100, however often one has looked.",
         )
     which = listed(list(under)) if len(under) < 4 else f"all {len(under)} findings"
     also = f"; {listed(certified)} {'is' if len(certified) == 1 else 'are'} certified" if certified else ""
@@ -120,6 +130,16 @@ def _reached(last: StepReport, under: dict[str, FindingReport], settings: Settin
     )
 
 
+def _wrong(n: int, settings: Settings) -> str:
+    """What the error rate is of."""
+    alone = settings.stop.correction == "none" and n > 1
+    return (
+        "the certificate of a finding is wrong, each on its own,"
+        if alone
+        else "any such certificate is wrong"
+    )
+
+
 def _out_of_reach(last: StepReport, under: dict[str, FindingReport], lost: list[str]) -> Headline:
     rest = len(under) - len(lost)
     also = (
@@ -128,11 +148,12 @@ def _out_of_reach(last: StepReport, under: dict[str, FindingReport], lost: list[
         else ""
     )
     targets = sorted({under[name].target for name in lost})
-    goal = f"an AUC of {auc_text(targets[0], 2)}" if len(targets) == 1 else "their targets"
+    goal = f"an AUC of {target_text(targets[0])}" if len(targets) == 1 else "their targets"
     return Headline(
         "out-of-reach",
         "Stop: more labels will not help",
-        f"With this image encoder {listed(lost)} will not get to {goal}, however many more images are labelled.{also}",
+        f"With this image encoder {listed(lost)} {'is' if len(lost) == 1 else 'are'} very unlikely to get to {goal}, however many more "
+        f"images are labelled.{also}",
         f"{last.remedy} Labels without end would bring {_plateaus(under, lost)}.",
         "This is a forecast, not a proof. Replayed on finished data sets, such forecasts were rarely wrong.",
     )
@@ -169,8 +190,7 @@ def _go_on(
     under: dict[str, FindingReport],
     still_open: dict[str, FindingReport],
     lost: list[str],
-    needed: Needed | None,
-    slowest: str,
+    decided: WhatIf,
     from_labels: int,
 ) -> Headline:
     if all(told.forecast is None for told in still_open.values()):
@@ -190,6 +210,7 @@ def _go_on(
             last.remedy,
             "Nobody could tell from so few labels; a number here would be a guess.",
         )
+    needed, slowest = decided.needed, decided.slowest
     done = len(under) - len(still_open)
     so_far = (
         f"{done} of {len(under)} findings have reached the target; "
@@ -217,7 +238,7 @@ def _go_on(
             f"; chances are even that about {count_text(needed.even)} are enough for {slowest}, the slowest"
         )
     if lost:
-        what += f", but {listed(lost)} will not get there with this image encoder"
+        what += f", but {listed(lost)} {'is' if len(lost) == 1 else 'are'} very unlikely to get there with this image encoder"
     return Headline(
         "go-on",
         "Keep labelling",

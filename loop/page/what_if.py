@@ -28,8 +28,10 @@ class WhatIf:
 
     Attributes:
         name: The decision, in a few words.
-        needed: Images until the last of the findings that count is there, ``even`` those of the slowest; None where one of them has no forecast.
+        needed: Images until the last of the findings that count is there, ``even`` those of the slowest; without an upper end where one of
+            them has no forecast, and None where none has.
         slowest: The finding that takes longest.
+        unknown: Findings that count and have no forecast.
         findings: The same for each finding on its own; None without a forecast.
     """
 
@@ -37,6 +39,7 @@ class WhatIf:
     needed: Needed | None
     slowest: str
     findings: Mapping[str, Needed | None]
+    unknown: tuple[str, ...] = ()
 
 
 def ask_what_if(
@@ -124,13 +127,17 @@ def _answer(
     rule = book.findings if isinstance(settings.stop.rule, str) else tuple(settings.stop.rule)
     counting = {each: ranges[each] for each in rule if each in ranges}
     slowest = max(counting, key=lambda each: (counting[each][1], counting[each][0]), default="")
-    complete = len(counting) == len(rule)
+    unknown = tuple(each for each in rule if each not in ranges)
     low = max((told[0] for told in counting.values()), default=math.inf)
     high = max((told[1] for told in counting.values()), default=math.inf)
+    even = counting[slowest][2] if slowest else math.inf
+    if unknown:
+        high, even = math.inf, math.inf
     return WhatIf(
         name=name,
-        needed=_cost((low, high, counting[slowest][2]), settings, pace, hands) if complete else None,
-        slowest=slowest if complete else "",
+        needed=_cost((low, high, even), settings, pace, hands) if counting else None,
+        slowest=slowest,
+        unknown=unknown,
         findings={
             each: _cost(ranges[each], settings, pace, hands) if each in ranges else None
             for each in book.findings

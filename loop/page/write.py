@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from forecasting.plots import CurveInfo
 from forecasting.plots_page import curve_svg
-from forecasting.words import auc_text, count_text, counted, level_text, range_text, signed_text
+from forecasting.words import auc_text, count_text, counted, level_text, range_text, signed_text, target_text
 from loop.commits import whole
 from loop.others import note_others
 from loop.page.figures import Page, page_of
@@ -150,12 +150,6 @@ def _hours(hours: float) -> str:
     return f"{hours:.1f}" if 0 < hours < 2 else count_text(hours)
 
 
-def _target(auc: float) -> str:
-    """`.85`, `.875`."""
-    text = auc_text(auc)
-    return text.removesuffix("0")
-
-
 def _in_words(info: CurveInfo) -> str:
     """What a picture of a learning curve shows, for those who do not see it."""
     now = int(abs(info.grid - info.n_now).argmin())
@@ -164,7 +158,7 @@ def _in_words(info: CurveInfo) -> str:
         f"{auc_text(info.low[now], 2)} to {auc_text(info.high[now], 2)})."
     )
     if info.target is not None and info.needed is not None:
-        told += f" Labels in all at the target {_target(info.target)}: {range_text(info.needed.low, info.needed.high)}."
+        told += f" Labels in all at the target {target_text(info.target)}: {range_text(info.needed.low, info.needed.high)}."
     return told
 
 
@@ -175,7 +169,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "count": count_text,
     "chance": lambda p: f"{min(99, max(1, round(100 * p)))} in 100",
     "mean": auc_text,
-    "target": _target,
+    "target": target_text,
     "hours": lambda needed: _span(needed.hours_low, needed.hours_high, _hours),
     "money": lambda needed: _span(needed.money_low, needed.money_high, count_text),
     "exact": lambda value: f"{value:,}",

@@ -24,13 +24,16 @@ from loop.assess import Assessment, assess
 from loop.controller import ask_first_batch, step
 from loop.opening import read_book, read_history
 from loop.page.figures import Page, page_of, refit
-from loop.page.pace import Pace, cost, read_pace
+from loop.page.pace import Needed, Pace, cost, read_pace
 from loop.page.people import read_disputed, read_people
+from loop.page.verdict import say_headline
+from loop.page.what_if import ask_what_if
 from loop.page.write import as_html, write_after_step, write_csv, write_page
 from loop.project import Loop
 from loop.sections import CostSettings
 from loop.settings import Settings, make_settings
 from loop.step_report import StepReport
+from loop.work import measure_work
 
 
 class Tags(HTMLParser):
@@ -354,9 +357,8 @@ def test_a_coffee_break_counts_as_ten_minutes() -> None:
 def test_with_two_weeks_of_work_the_weekend_is_not_counted_on() -> None:
     monday = datetime(2026, 3, 2, 9, tzinfo=UTC)
     days = [monday + timedelta(days=k) for k in range(21) if (monday + timedelta(days=k)).weekday() < 5]
-    pace = read_pace(
-        [[label(day, 30.0)] for day in days for _ in range(10)], monday + timedelta(days=21), 30.0, 600.0
-    )
+    given = [[label(day, 30.0)] for day in days for _ in range(10)]
+    pace = read_pace(given, monday + timedelta(days=21), measure_work(given))
     needed = cost(50, 100, pace, CostSettings(per_label=2.0))
     assert (needed.date_low, needed.date_high) == (date(2026, 3, 27), date(2026, 4, 3))
     assert (needed.money_low, needed.money_high) == (100.0, 200.0)
@@ -365,10 +367,105 @@ def test_with_two_weeks_of_work_the_weekend_is_not_counted_on() -> None:
 
 def test_with_too_little_history_there_is_no_date_and_it_says_why() -> None:
     at = datetime(2026, 3, 2, tzinfo=UTC)
-    pace: Pace = read_pace([[label(at, None)]], at + timedelta(days=2), None, 600.0)
+    given = [[label(at, None)]]
+    pace: Pace = read_pace(given, at + timedelta(days=2), measure_work(given))
     needed = cost(50, 100, pace, CostSettings(per_hour=90.0))
     assert (needed.date_low, needed.hours_low, needed.money_low) == (None, None, None)
     assert "Too little history" in pace.said
+
+
+def test_hours_are_of_all_readers_and_of_the_mean_not_of_the_middle() -> None:
+    """What adds up is the mean: most readings are quick, a few take long, and two people read each image."""
+    at = datetime(2026, 3, 2, tzinfo=UTC)
+    rng = np.random.default_rng(0)
+
+    def day(seed: int) -> list[list[Label]]:
+        draw = np.random.default_rng(seed)
+        return [
+            [label(at, 400.0 if draw.random() < 0.2 else 8.0, who) for who in ("1", "2")] for _ in range(150)
+        ]
+
+    true = 2 * (0.8 * 8 + 0.2 * 400)
+    held = 0
+    for seed in range(60):
+        work = measure_work(day(seed))
+        assert work.low_s is not None
+        assert work.high_s is not None
+        held += work.low_s <= true <= work.high_s
+    assert 40 <= held <= 56  # 80 % of 60
+    assert work.median_s == 8.0
+    assert work.hours(None, None) == (None, None)
+    skipped = [[replace(one, skipped=bool(rng.random() < 0.5)) for one in of[:1]] for of in day(0)]
+    alone = measure_work([of[:1] for of in day(0)])
+    with_skips = measure_work(skipped)
+    assert alone.low_s is not None
+    assert with_skips.low_s is not None
+    assert with_skips.low_s > 1.3 * alone.low_s  # what is skipped takes time too, and gives no label
+    assert measure_work(day(1)[:9]).low_s is None  # too few to tell
+
+
+def test_a_page_tells_the_decision_by_the_settings_that_made_it(ward: tuple[Loop, Page, StepReport]) -> None:
+    loop, page, _ = ward
+    stop = loop.settings.stop.model_copy(update={"evidence": "certified", "target": 0.6, "alpha": 0.2})
+    now = page_of(loop.settings.model_copy(update={"stop": stop}), loop.state, page.at)
+    assert (now.evidence, now.alpha, now.headline) == (page.evidence, page.alpha, page.headline)
+    assert now.what_if == page.what_if
+    pending = [line for line in now.warnings if line.startswith("Changed since this decision")]
+    assert len(pending) == 3
+    assert all(line in as_html(now).replace("&gt;", ">") for line in pending)
+
+
+@pytest.mark.parametrize(
+    ("left", "said"), [(100_000, ""), (40, "that will not do"), (700, "that may not do")]
+)
+def test_too_few_images_or_too_small_a_budget_is_said_beside_what_is_needed(
+    ward: tuple[Loop, Page, StepReport], left: int, said: str
+) -> None:
+    loop, page, report = ward
+    decided = replace(page.what_if[0], needed=Needed(90.0, 5_000.0))
+    told = say_headline(report, decided, left, loop.settings)
+    assert ("can be labelled" in told.sure) == bool(said)
+    assert said in told.sure
+    if said:
+        assert f"Only {left} more images can be labelled" in told.sure
+    row = replace(page, what_if=(decided,), left=left)
+    assert ("that are left" in as_html(row)) == (left < 90)
+
+
+def test_a_finding_without_a_forecast_does_not_hide_the_others(ward: tuple[Loop, Page, StepReport]) -> None:
+    loop, page, report = ward
+    forecasts = refit(report, loop.settings)
+    forecasts.pop("Pneumothorax")
+    (decided, *_) = ask_what_if(read_book(loop), forecasts, loop.settings, page.pace)
+    assert decided.unknown == ("Pneumothorax",)
+    assert decided.needed is not None
+    assert decided.needed.high is None
+    assert decided.needed.low == page.what_if[0].findings["Effusion"].low  # type: ignore[union-attr]
+    assert "Pneumothorax: not known yet" in as_html(replace(page, what_if=(decided,)))
+
+
+def decided_as(report: StepReport, verdict: str, **changed: float) -> StepReport:
+    findings = {name: replace(one, verdict=verdict, **changed) for name, one in report.findings.items()}
+    return replace(report, verdict="STOP", findings=findings)
+
+
+def test_the_error_rate_is_told_of_what_it_is_of(ward: tuple[Loop, Page, StepReport]) -> None:
+    loop, page, report = ward
+    certified = decided_as(report, "CERTIFIED")
+    told = say_headline(certified, page.what_if[0], 10, loop.settings)
+    assert "any such certificate is wrong is at most 5 in 100" in told.sure
+    stop = loop.settings.stop.model_copy(update={"correction": "none"})
+    alone = say_headline(certified, page.what_if[0], 10, loop.settings.model_copy(update={"stop": stop}))
+    assert "the certificate of a finding is wrong, each on its own, is at most 5 in 100" in alone.sure
+
+
+def test_a_target_keeps_its_digits_and_out_of_reach_is_no_certainty(
+    ward: tuple[Loop, Page, StepReport],
+) -> None:
+    loop, page, report = ward
+    lost = decided_as(report, "OUT OF REACH", target=0.995)
+    told = say_headline(lost, page.what_if[0], 10, loop.settings)
+    assert "are very unlikely to get to an AUC of .995" in told.sentence
 
 
 def test_a_dispute_is_an_image_with_both_answers() -> None:

@@ -77,7 +77,7 @@ def test_every_column_says_what_it_holds_and_no_number_is_text(project: tuple[Pa
     assert columns["holds"].str.len().gt(0).all()
     held = columns.set_index(["table", "column"])["holds"]
     assert held["findings", "needed.hours_high"] == (
-        "images until the target, or the proof where one is asked for: hours at the screen, upper end"
+        "images until the target, or the proof where one is asked for: hours of work, upper end"
     )
     assert held["history", "aucs.Effusion"] == "AUC of the finding then"
     for name in ("findings", "what_if", "score", "curve_points"):
