@@ -40,7 +40,8 @@ def say_now(forecast: Forecast, rules: Rules) -> str:
 def say_certificate(evidence: Evidence, rules: Rules) -> str:
     """What a certificate certifies: about which models, images and labels, from how much."""
     hidden = (
-        f" {counted(evidence.n_unknown, 'random image')} without an answer took no part; leaving out hard ones flatters."
+        f" {counted(evidence.n_unknown, 'random image')} that readers skipped, could not tell, or disagreed on took no part; leaving out hard "
+        "ones flatters."
         if evidence.n_unknown
         else ""
     )

@@ -193,7 +193,7 @@ def page_of(settings: Settings, state: State, at: datetime) -> Page:
         tolerance=stop.tolerance,
         budget=stop.budget,
         level=settings.forecast.level,
-        headline=say_headline(last, what_if[0], left, settings),
+        headline=say_headline(last, what_if, left, settings),
         findings=tuple(
             _row(name, told, what_if[0], proofs, book, settings, pace)
             for name, told in (last.findings if last else {}).items()

@@ -53,10 +53,7 @@ class Pace:
         seen = f"{counted(worked, 'day')} with labels in {counted(len(self.per_day), 'day')}"
         if self.enough:
             return f"Dates go by the pace so far, weekday by weekday: {seen}, about {self.per_week:,.0f} images a week."
-        return (
-            f"Too little history for a date: {seen}; dates are told from {ENOUGH_DAYS} days with labels on "
-            f"{ENOUGH_WORKED} of them."
-        )
+        return f"Too little history for a date: {seen}; a date takes {ENOUGH_DAYS} days, {ENOUGH_WORKED} of them with labels."
 
 
 @dataclass(frozen=True, slots=True)

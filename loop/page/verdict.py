@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from forecasting.words import auc_text, count_text, counted, listed, target_text
 from loop.page.pace import Needed
-from loop.page.what_if import WhatIf
+from loop.page.what_if import PROOF, WhatIf
 from loop.settings import Settings
 from loop.step_findings import FindingReport
 from loop.step_report import StepReport
@@ -46,12 +47,14 @@ FORECAST = (
 )
 
 
-def say_headline(last: StepReport | None, decided: WhatIf, left: int, settings: Settings) -> Headline:
+def say_headline(
+    last: StepReport | None, what_if: Sequence[WhatIf], left: int, settings: Settings
+) -> Headline:
     """Say the project's verdict.
 
     Args:
         last: The last decision; None before the first.
-        decided: What it takes until the last finding that counts is there.
+        what_if: What it takes until the last finding that counts is there, as decided and otherwise.
         left: Images that can still be labelled.
         settings: For the rule, the kind of evidence, the tolerance and the error rate.
     """
@@ -71,12 +74,12 @@ def say_headline(last: StepReport | None, decided: WhatIf, left: int, settings: 
     lost = [name for name, told in still_open.items() if told.verdict == "OUT OF REACH"]
     if last.verdict == "STOP":
         if not still_open or (stop.rule == "mean" and len(lost) < len(still_open)):
-            return _reached(last, under, settings)
+            return _reached(last, under, what_if, settings)
         if len(lost) == len(still_open):
             return _out_of_reach(last, under, lost)
         return _ended(last, still_open, settings)
-    told = _go_on(last, under, still_open, lost, decided, settings.forecast.from_labels)
-    return replace(told, sure=f"{told.sure}{_say_left(decided.needed, left)}")
+    told = _go_on(last, under, still_open, lost, what_if[0], settings.forecast.from_labels)
+    return replace(told, sure=f"{told.sure}{_say_left(what_if[0].needed, left)}")
 
 
 def _say_left(needed: Needed | None, left: int) -> str:
@@ -86,7 +89,7 @@ def _say_left(needed: Needed | None, left: int) -> str:
     surely = needed.low is None or needed.low > left
     return (
         f" Only {counted(left, 'more image')} can be labelled, by archive and budget: "
-        f"{'that will not do' if surely and needed.low is not None else 'that may not do'}."
+        f"{'too few' if surely and needed.low is not None else 'perhaps too few'}."
     )
 
 
@@ -103,7 +106,9 @@ def needed_text(needed: Needed) -> str:
     return f"about {low} more images" if low == high else f"about {low} to {high} more images"
 
 
-def _reached(last: StepReport, under: dict[str, FindingReport], settings: Settings) -> Headline:
+def _reached(
+    last: StepReport, under: dict[str, FindingReport], what_if: Sequence[WhatIf], settings: Settings
+) -> Headline:
     certified = [name for name, told in under.items() if told.verdict == "CERTIFIED"]
     if len(certified) == len(under):
         tested = sorted({told.evidence.tested for told in under.values() if told.evidence})
@@ -112,9 +117,9 @@ def _reached(last: StepReport, under: dict[str, FindingReport], settings: Settin
         return Headline(
             "certified",
             "Stop labelling: it is certified",
-            f"The project has a model with {floor} (the target less the tolerance) for {which}, proven on randomly drawn "
-            "images that were scored before anybody labelled them.",
-            last.remedy,
+            f"Proven for {which}: {floor}, the target less the tolerance of {auc_text(settings.stop.tolerance, 2)}, on randomly drawn images "
+            "that were scored before anybody labelled them.",
+            f"{last.remedy} The proof is of the best of the models that were tried; the one that you release wants a test of its own.",
             f"The chance that {_wrong(len(under), settings)} is at most {100 * settings.stop.alpha:g} in 100, however often one has looked.",
         )
     which = listed(list(under)) if len(under) < 4 else f"all {len(under)} findings"
@@ -126,8 +131,17 @@ def _reached(last: StepReport, under: dict[str, FindingReport], settings: Settin
         if settings.stop.rule != "mean"
         else f"The model has very likely reached the mean target over {which}.",
         last.remedy,
-        FORECAST,
+        f"{FORECAST}{_say_proof(what_if)}",
     )
+
+
+def _say_proof(what_if: Sequence[WhatIf]) -> str:
+    """What the proof would still take; empty where nobody can say."""
+    proof = next((one.needed for one in what_if if one.name == PROOF), None)
+    if proof is None or proof.high is None or proof.high == 0:
+        return ""
+    by = f", by {proof.date_high.day} {proof.date_high:%b %Y} at the latest" if proof.date_high else ""
+    return f' It takes {needed_text(proof)}{by}: set [stop] evidence = "certified" and go on.'
 
 
 def _wrong(n: int, settings: Settings) -> str:

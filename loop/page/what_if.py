@@ -15,6 +15,7 @@ from loop.book import Book
 from loop.page.pace import Needed, Pace, cost
 from loop.settings import Settings
 
+PROOF = "A proof instead of a forecast"
 STEP = 0.02  # of AUC: one step of the target, and of the tolerance
 RANGE = 0.8  # level of every range of labels
 
@@ -32,6 +33,7 @@ class WhatIf:
             them has no forecast, and None where none has.
         slowest: The finding that takes longest.
         unknown: Findings that count and have no forecast.
+        even: What is needed for the slowest as likely as not; None where nobody can say.
         findings: The same for each finding on its own; None without a forecast.
     """
 
@@ -40,6 +42,7 @@ class WhatIf:
     slowest: str
     findings: Mapping[str, Needed | None]
     unknown: tuple[str, ...] = ()
+    even: Needed | None = None
 
 
 def ask_what_if(
@@ -57,7 +60,7 @@ def ask_what_if(
             asked.append((f"Target one step {word}{which}", _with(settings, target=moved), 1.0))
     asked.append(
         (
-            "A proof instead of a forecast" if other == "certified" else "A forecast instead of a proof",
+            PROOF if other == "certified" else "A forecast instead of a proof",
             _with(settings, evidence=other),
             1.0,
         )
@@ -138,6 +141,7 @@ def _answer(
         needed=_cost((low, high, even), settings, pace, hands) if counting else None,
         slowest=slowest,
         unknown=unknown,
+        even=None if math.isinf(even) else _cost((even, even, math.inf), settings, pace, hands),
         findings={
             each: _cost(ranges[each], settings, pace, hands) if each in ranges else None
             for each in book.findings

@@ -124,12 +124,17 @@ def _safe(value: Any) -> Any:
 
 
 def _images(needed: Needed) -> str:
-    """`90 to 520`, `at least 90`, `not bounded yet`, `none`."""
-    if needed.high == 0:
-        return "none"
-    low = math.inf if needed.low is None else needed.low
-    text = range_text(low, math.inf if needed.high is None else needed.high)
-    return text.removesuffix(", no upper limit visible")
+    """`90 to 520`, `90 to no limit`, `none`."""
+    return "none" if needed.high == 0 else _open_range(needed.low, needed.high)
+
+
+def _open_range(low: float | None, high: float | None) -> str:
+    """`90 to 520`, `0 to no limit`, or that nobody can foresee it; None and infinity are no limit."""
+    if low is None or math.isinf(low):
+        return "more than can be foreseen"
+    if high is None or math.isinf(high):
+        return f"{count_text(low)} to no limit"
+    return range_text(low, high)
 
 
 def _span(low: float | None, high: float | None, say: Callable[[float], str]) -> str:
@@ -158,7 +163,7 @@ def _in_words(info: CurveInfo) -> str:
         f"{auc_text(info.low[now], 2)} to {auc_text(info.high[now], 2)})."
     )
     if info.target is not None and info.needed is not None:
-        told += f" Labels in all at the target {target_text(info.target)}: {range_text(info.needed.low, info.needed.high)}."
+        told += f" Labels in all at the target {target_text(info.target)}: {_open_range(info.needed.low, info.needed.high)}."
     return told
 
 

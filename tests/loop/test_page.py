@@ -415,15 +415,13 @@ def test_a_page_tells_the_decision_by_the_settings_that_made_it(ward: tuple[Loop
     assert all(line in as_html(now).replace("&gt;", ">") for line in pending)
 
 
-@pytest.mark.parametrize(
-    ("left", "said"), [(100_000, ""), (40, "that will not do"), (700, "that may not do")]
-)
+@pytest.mark.parametrize(("left", "said"), [(100_000, ""), (40, ": too few."), (700, ": perhaps too few.")])
 def test_too_few_images_or_too_small_a_budget_is_said_beside_what_is_needed(
     ward: tuple[Loop, Page, StepReport], left: int, said: str
 ) -> None:
     loop, page, report = ward
     decided = replace(page.what_if[0], needed=Needed(90.0, 5_000.0))
-    told = say_headline(report, decided, left, loop.settings)
+    told = say_headline(report, [decided], left, loop.settings)
     assert ("can be labelled" in told.sure) == bool(said)
     assert said in told.sure
     if said:
@@ -452,10 +450,10 @@ def decided_as(report: StepReport, verdict: str, **changed: float) -> StepReport
 def test_the_error_rate_is_told_of_what_it_is_of(ward: tuple[Loop, Page, StepReport]) -> None:
     loop, page, report = ward
     certified = decided_as(report, "CERTIFIED")
-    told = say_headline(certified, page.what_if[0], 10, loop.settings)
+    told = say_headline(certified, page.what_if, 10, loop.settings)
     assert "any such certificate is wrong is at most 5 in 100" in told.sure
     stop = loop.settings.stop.model_copy(update={"correction": "none"})
-    alone = say_headline(certified, page.what_if[0], 10, loop.settings.model_copy(update={"stop": stop}))
+    alone = say_headline(certified, page.what_if, 10, loop.settings.model_copy(update={"stop": stop}))
     assert "the certificate of a finding is wrong, each on its own, is at most 5 in 100" in alone.sure
 
 
@@ -464,7 +462,7 @@ def test_a_target_keeps_its_digits_and_out_of_reach_is_no_certainty(
 ) -> None:
     loop, page, report = ward
     lost = decided_as(report, "OUT OF REACH", target=0.995)
-    told = say_headline(lost, page.what_if[0], 10, loop.settings)
+    told = say_headline(lost, page.what_if, 10, loop.settings)
     assert "are very unlikely to get to an AUC of .995" in told.sentence
 
 
