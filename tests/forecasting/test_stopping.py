@@ -133,7 +133,7 @@ def test_the_price_is_that_of_the_threshold_in_force() -> None:
 def test_images_left_out_are_told_with_the_certificate() -> None:
     told = decide(Told(), evidence=replace(PROVEN, n_unknown=3)).reason
     assert "3 random images that readers skipped, could not tell, or disagreed on" in told
-    assert "without an answer" not in decide(Told(), evidence=PROVEN).reason
+    assert "took no part" not in decide(Told(), evidence=PROVEN).reason
 
 
 @pytest.mark.parametrize(
