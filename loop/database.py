@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, inspect, select
+from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
@@ -58,7 +59,7 @@ class Database:
 
         Args:
             url: As for `create`.
-            migrate: Bring its tables up to date; False = leave them as they are, to look only.
+            migrate: Bring its tables up to date; False = leave them as they are, and open it read-only.
 
         Raises:
             NotStarted: There is none.
@@ -69,7 +70,7 @@ class Database:
         path = url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else url
         if "://" not in path and not Path(path).is_file():
             raise missing
-        database = cls(_engine(url), url)
+        database = cls(_engine(url, read_only=not migrate), url)
         try:
             if not database._done():
                 raise missing
@@ -185,16 +186,18 @@ class Database:
         )
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, *, read_only: bool = False) -> Engine:
     try:
         if url == MEMORY:
             engine = create_engine(
                 "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
             )
         elif "://" not in url or url.startswith("sqlite"):
-            engine = create_engine(
-                url if "://" in url else f"sqlite:///{url}", connect_args={"timeout": BUSY_S}
-            )
+            file = make_url(url) if "://" in url else URL.create("sqlite", database=url)
+            engine = create_engine(_read_only(file) if read_only else file, connect_args={"timeout": BUSY_S})
+        elif read_only:  # of a snapshot, so that no writer has to give way to it
+            options = {"postgresql_readonly": True}
+            return create_engine(url, isolation_level="REPEATABLE READ", execution_options=options)
         else:
             return create_engine(url, isolation_level="SERIALIZABLE")
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
@@ -217,6 +220,12 @@ def _engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _read_only(file: URL) -> URL:
+    """The address of a SQLite file under which nothing can be written."""
+    path = Path(file.database or "").absolute()
+    return URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
 
 
 def _done(connection: Connection) -> set[int]:
