@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, inspect, select
 from sqlalchemy.engine import make_url
@@ -194,7 +193,7 @@ def _engine(url: str, *, read_only: bool = False) -> Engine:
             )
         elif "://" not in url or url.startswith("sqlite"):
             file = make_url(url) if "://" in url else URL.create("sqlite", database=url)
-            engine = create_engine(_read_only(file) if read_only else file, connect_args={"timeout": BUSY_S})
+            engine = create_engine(file, connect_args={"timeout": BUSY_S})
         elif read_only:  # of a snapshot, so that no writer has to give way to it
             options = {"postgresql_readonly": True}
             return create_engine(url, isolation_level="REPEATABLE READ", execution_options=options)
@@ -211,7 +210,8 @@ def _engine(url: str, *, read_only: bool = False) -> Engine:
     def _careful(connection: Any, record: Any) -> None:
         connection.isolation_level = None
         # with recursive triggers INSERT OR REPLACE, too, is refused where a row would be lost
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON"):
+        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON")
+        for pragma in (*pragmas, *(["query_only=ON"] if read_only else [])):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")
@@ -220,12 +220,6 @@ def _engine(url: str, *, read_only: bool = False) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
-
-
-def _read_only(file: URL) -> URL:
-    """The address of a SQLite file under which nothing can be written."""
-    path = Path(file.database or "").absolute()
-    return URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
 
 
 def _done(connection: Connection) -> set[int]:

@@ -969,9 +969,9 @@ def test_a_state_that_is_looked_at_can_be_read_while_it_is_written_and_cannot_be
 ) -> None:
     """Whatever its folder is called."""
     url = str(tmp_path / "50 % of #1?" / "state.sqlite")
-    with State.create(url) as state, State.look(url) as looked, State.look(f"sqlite:///{url}") as named:
+    with State.create(url) as state, State.look(url) as looked:
         state.set_fact("pace", 1, AT)
-        assert looked.fact("pace") == named.fact("pace") == 1
+        assert looked.fact("pace") == 1
         with pytest.raises(Unavailable, match="readonly"):
             looked.set_fact("pace", 2, AT)
     with State.look(url) as looked:  # nobody else has it open
@@ -986,8 +986,9 @@ def test_a_state_on_a_server_that_is_looked_at_cannot_be_written(postgres_url: s
             looked.set_fact("pace", 2, AT)
 
 
-def test_a_state_has_another_mark_after_whatever_was_added(path: Path) -> None:
-    with State.create(str(path)) as state, State.look(str(path)) as looked:
+def test_a_state_has_another_mark_after_whatever_was_added(tmp_path: Path) -> None:
+    url = str(tmp_path / "state.sqlite")
+    with State.create(url) as state, State.look(url) as looked:
         marks = [looked.mark()]
         for change in (
             lambda: state.add_items([item("a")]),
