@@ -73,10 +73,8 @@ class Viewer:
             LoopError: The state cannot be read.
         """
         with self._one_at_a_time, State.look_at_started(self._settings.state_url) as state:
-            mark, now = (
-                state.mark(),
-                self._clock(),
-            )  # before the page: what comes meanwhile makes another mark
+            mark = state.mark()  # before the page: what comes meanwhile makes another one
+            now = self._clock()
             view = self._view
             if view is None or (view.mark, view.day) != (mark, now.date()):
                 page = page_of(self._settings, state, now)
@@ -132,7 +130,10 @@ def create_app(settings: Settings, host: str, token: str, clock: Callable[[], da
     @app.before_request
     def admit() -> Response | None:
         if own_names is not None and urlsplit(f"//{request.host}").hostname not in own_names:
-            return _plain("This server answers to the names of its own machine only.", 421)
+            return _plain(
+                "This server answers to the names of its own machine only; let a proxy in front of it send Host: localhost.",
+                421,
+            )
         if token and not hmac.compare_digest(_given().encode(), token.encode()):
             refused = _plain(
                 "A token is needed: as password with any name, or as Authorization: Bearer.", 401
