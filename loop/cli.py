@@ -29,6 +29,7 @@ from loop.cli_probe import evidence, export, predict, verify
 from loop.cli_report import report
 from loop.cli_review import review
 from loop.cli_rollback import rollback
+from loop.cli_serve import serve
 from loop.cli_trials import demo, simulate
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ for command in (
     evidence,
     verify,
     report,
+    serve,
     review,
     rollback,
     ledger,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from loop.batch import (
 from loop.book import Book
 from loop.declared import doubt_declaration
 from loop.errors import BadInput
-from loop.opening import SAVING, last_decision, read_book, read_history
+from loop.opening import SAVING, TURN, last_decision, read_book, read_history
 from loop.probe import Probe
 from loop.project import Loop
 from loop.readings import draw_double_reads, note_double_reads, order_queue, served_now
@@ -96,7 +97,8 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
     if (completed := complete_push(loop)) is not None:
         return completed
 
-    pulled = sync(loop.desk, loop.state, loop.clock())
+    began = loop.clock()
+    pulled = sync(loop.desk, loop.state, began)
     n_pulled = pulled.new + pulled.changed + pulled.deleted
     log.info("pulled: %d labels new, %d changed, %d withdrawn", pulled.new, pulled.changed, pulled.deleted)
     amend(loop)
@@ -137,7 +139,7 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
             )
         if loop.board is not None:
             loop.board.stop(report.reason)
-        return said or _tell_saving(loop, book, assessment, report)
+        return said or _tell_saving(loop, book, assessment, report, began)
 
     log.info("choosing round %d out of %d images", last + 1, book.n_pool_left)
     trial = try_on_labels(loop, book, assessment, last + 1)
@@ -152,12 +154,14 @@ def step(loop: Loop, *, force: bool = False, recount: bool = False) -> StepRepor
         loop, last + 1, strategy, book, picks, scores, assessment.bets, assessment.probe, report
     )
     receipt = _push(loop, round_)
-    report = _tell_saving(loop, book, assessment, report)  # nobody waits for it: the batch is out
+    report = _tell_saving(loop, book, assessment, report, began)  # nobody waits for it: the batch is out
     return replace(report, warnings=(*report.warnings, *receipt.warnings))
 
 
-def _tell_saving(loop: Loop, book: Book, assessment: Assessment, report: StepReport) -> StepReport:
-    """Measure and store what active selection has saved, up to this decision."""
+def _tell_saving(
+    loop: Loop, book: Book, assessment: Assessment, report: StepReport, began: datetime
+) -> StepReport:
+    """Measure and store what active selection has saved, up to this decision, and how long the turn took."""
     saving = report_saving(
         measure_saving(
             book,
@@ -168,7 +172,9 @@ def _tell_saving(loop: Loop, book: Book, assessment: Assessment, report: StepRep
         )
     )
     told = report.to_json()["at"]
-    loop.state.set_fact(SAVING, {"at": told, "saving": as_json(saving)}, loop.clock())
+    ended = loop.clock()
+    loop.state.set_fact(SAVING, {"at": told, "saving": as_json(saving)}, ended)
+    loop.state.set_fact(TURN, {"at": told, "seconds": (ended - began).total_seconds()}, ended)
     return replace(report, saving=saving)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, inspect, select
+from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
@@ -58,7 +58,7 @@ class Database:
 
         Args:
             url: As for `create`.
-            migrate: Bring its tables up to date; False = leave them as they are, to look only.
+            migrate: Bring its tables up to date; False = leave them as they are, and open it read-only.
 
         Raises:
             NotStarted: There is none.
@@ -69,7 +69,7 @@ class Database:
         path = url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else url
         if "://" not in path and not Path(path).is_file():
             raise missing
-        database = cls(_engine(url), url)
+        database = cls(_engine(url, read_only=not migrate), url)
         try:
             if not database._done():
                 raise missing
@@ -185,16 +185,18 @@ class Database:
         )
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, *, read_only: bool = False) -> Engine:
     try:
         if url == MEMORY:
             engine = create_engine(
                 "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
             )
         elif "://" not in url or url.startswith("sqlite"):
-            engine = create_engine(
-                url if "://" in url else f"sqlite:///{url}", connect_args={"timeout": BUSY_S}
-            )
+            file = make_url(url) if "://" in url else URL.create("sqlite", database=url)
+            engine = create_engine(file, connect_args={"timeout": BUSY_S})
+        elif read_only:  # of a snapshot, so that no writer has to give way to it
+            options = {"postgresql_readonly": True}
+            return create_engine(url, isolation_level="REPEATABLE READ", execution_options=options)
         else:
             return create_engine(url, isolation_level="SERIALIZABLE")
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
@@ -208,7 +210,8 @@ def _engine(url: str) -> Engine:
     def _careful(connection: Any, record: Any) -> None:
         connection.isolation_level = None
         # with recursive triggers INSERT OR REPLACE, too, is refused where a row would be lost
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON"):
+        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON")
+        for pragma in (*pragmas, *(["query_only=ON"] if read_only else [])):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from loop.state import State
 from loop.step_report import StepReport
 
 SAVING = "saving"  # the fact that holds it
+TURN = "turn"  # the fact that holds how long the last one took
 PROJECTION_SAMPLE = 20_000  # images; mean, deviation and components of a pool need no more
 
 
@@ -74,6 +76,12 @@ def read_decision(state: State, told: Mapping[str, Any]) -> StepReport:
     saving = state.fact(SAVING) or {}
     measured = {"saving": saving["saving"]} if saving.get("at") == told["at"] else {}
     return StepReport.from_json({**told, **measured})
+
+
+def read_seconds(state: State, decided_at: datetime) -> float | None:
+    """Seconds that the turn of a decision took, from its pull to its end; None if it was cut short, or is not the last one."""
+    turn = state.fact(TURN) or {}
+    return float(turn["seconds"]) if turn and datetime.fromisoformat(turn["at"]) == decided_at else None
 
 
 def project_pool(features: Features, items: Sequence[str], settings: Settings) -> Projection:

@@ -10,11 +10,11 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, Self
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from loop import schema
 from loop.database import Database
-from loop.errors import NotStarted
+from loop.errors import BadInput, NotStarted
 from loop.rows import PullCount, Rollback, Round, write_time
 from loop.state_facts import as_read, open_ledger
 from loop.state_images import Images
@@ -72,13 +72,40 @@ class State(Images, Labels, Rounds, Rollbacks):
 
     @classmethod
     def look(cls, url: str) -> State:
-        """Open a state that exists to read from it, as whichever release wrote it left it; see `behind`.
+        """Open a state that exists to read from it only, as whichever release wrote it left it; see `behind`.
 
         Raises:
             NotStarted: It does not exist.
             BadInput: A newer release wrote it.
         """
         return cls(Database.open(url, migrate=False))
+
+    @classmethod
+    def look_at_started(cls, url: str) -> State:
+        """Open the state of a started project to read from it only; see `look`.
+
+        Raises:
+            NotStarted: It does not exist, or `loop start` was refused or interrupted.
+            BadInput: Another release wrote it.
+        """
+        state = cls.look(url)
+        try:
+            if state.behind():
+                raise BadInput(
+                    "An older release of annotation-loop wrote this state. Run `loop status`: it brings it up to date."
+                )
+            if not state.n_rounds():
+                raise NotStarted(NOT_STARTED)
+        except BaseException:
+            state.close()
+            raise
+        return state
+
+    def mark(self) -> tuple[int, ...]:
+        """How far each table has grown. Rows are only added, so the same mark is the same state."""
+        tables = schema.metadata.sorted_tables
+        ends = [select(func.max(t.c.seq) if "seq" in t.c else func.count()).select_from(t) for t in tables]
+        return tuple(end or 0 for end in self._db.rows(select(*(end.scalar_subquery() for end in ends)))[0])
 
     def behind(self) -> list[str]:
         """What this release would change in the tables first; empty if it wrote them."""

@@ -38,6 +38,7 @@ CLASSES = {"CERTIFIED": "certified-state", "LIKELY REACHED": "reached-state", "O
 AXIS = 0.5  # the strips begin where guessing is
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 SHOWN = 50  # disputed answers on the page
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def as_html(page: Page, images: Mapping[str, str] = NOTHING) -> str:
     curves = [(info, Markup(curve_svg(info, f"curve {k}"))) for k, info in enumerate(page.curves)]
     return template.render(
         page=page,
+        policy=Markup(POLICY),
         css=Markup((here / "page.css").read_text(encoding="utf-8")),
         curves=curves,
         images=images,

@@ -964,6 +964,49 @@ def test_a_state_that_another_program_writes_can_be_read_and_is_waited_for(
         other.close()
 
 
+def test_a_state_that_is_looked_at_can_be_read_while_it_is_written_and_cannot_be_written(
+    tmp_path: Path,
+) -> None:
+    """Whatever its folder is called."""
+    url = str(tmp_path / "50 % of #1?" / "state.sqlite")
+    with State.create(url) as state, State.look(url) as looked:
+        state.set_fact("pace", 1, AT)
+        assert looked.fact("pace") == 1
+        with pytest.raises(Unavailable, match="readonly"):
+            looked.set_fact("pace", 2, AT)
+    with State.look(url) as looked:  # nobody else has it open
+        assert looked.fact("pace") == 1
+
+
+def test_a_state_on_a_server_that_is_looked_at_cannot_be_written(postgres_url: str) -> None:
+    with State.create(postgres_url) as state, State.look(postgres_url) as looked:
+        state.set_fact("pace", 1, AT)
+        assert looked.fact("pace") == 1
+        with pytest.raises(Unavailable, match="read-only"):
+            looked.set_fact("pace", 2, AT)
+
+
+def test_a_state_has_another_mark_after_whatever_was_added(tmp_path: Path) -> None:
+    url = str(tmp_path / "state.sqlite")
+    with State.create(url) as state, State.look(url) as looked:
+        marks = [looked.mark()]
+        for change in (
+            lambda: state.add_items([item("a")]),
+            lambda: state.add_tasks({"a": 1}, AT),
+            lambda: state.set_fact("pace", 1, AT),
+            lambda: state.set_fact("pace", 2, AT),
+            lambda: state.save_pull(pull(task(1, label(1))), AT),
+            lambda: state.save_pull(pull(task(1, label(1, at=1, yes=0.0))), AT),
+            lambda: state.drop_tasks({1}, AT),
+            lambda: state.add_report(0, {"at": "now"}, AT),
+            lambda: state.amend({"target": 0.9}, AT),
+        ):
+            change()
+            assert looked.mark() not in marks
+            marks.append(looked.mark())
+            assert looked.mark() == marks[-1]
+
+
 def test_what_a_writer_has_read_stays_true_until_it_is_done(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
