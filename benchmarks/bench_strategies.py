@@ -1,4 +1,4 @@
-"""What a batch costs by strategy, beside modAL and scikit-activeml on the same input: CPU seconds and memory, one thread.
+"""What a batch costs by strategy, beside peers on the same input: CPU seconds and memory, one thread.
 
     python benchmarks/bench_strategies.py                       # 10,000 and 100,000 images
     python benchmarks/bench_strategies.py --size 1000000        # ours only, unless --peers-up-to says more
@@ -34,18 +34,20 @@ SHORTEST_S = 0.3  # the clock of CPU time may have steps of a hundredth
 
 Array = NDArray[np.float64]
 
-RIVALS = {  # ours, and the peer that answers the same question
-    "uncertainty": "modAL uncertainty_sampling",
-    "entropy": "modAL entropy_sampling",
-    "ranked": "modAL uncertainty_batch_sampling",
-    "k_center": "scikit-activeml CoreSet",
-    "k_center, distances known": "scikit-activeml CoreSet",
-    "badge": "scikit-activeml Badge",
-    "typiclust": "scikit-activeml TypiClust",
-    "committee": "scikit-activeml QueryByCommittee",
-    "hybrid": "",
-    "whole batch by hybrid, 14 findings": "",
-}
+RIVALS = (  # ours, and a peer that answers the same question
+    ("uncertainty", "modAL uncertainty_sampling"),
+    ("entropy", "modAL entropy_sampling"),
+    ("ranked", "modAL uncertainty_batch_sampling"),
+    ("k_center", "scikit-activeml CoreSet"),
+    ("k_center", "lightly-mundig diversity"),
+    ("k_center, distances known", "scikit-activeml CoreSet"),
+    ("k_center, distances known", "lightly-mundig diversity"),
+    ("badge", "scikit-activeml Badge"),
+    ("typiclust", "scikit-activeml TypiClust"),
+    ("committee", "scikit-activeml QueryByCommittee"),
+    ("hybrid", "lightly-mundig diversity and uncertainty"),
+    ("whole batch by hybrid, 14 findings", ""),
+)
 
 
 def main() -> None:
@@ -61,15 +63,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             _write_pool(Path(folder), size)
             answers: dict[str, dict[str, Any]] = {"": {"error": ""}}
-            for ours, peer in RIVALS.items():
-                mine = _run(ours, folder, options.limit, options.threads)
-                if peer not in answers:
-                    answers[peer] = (
-                        _run(peer, folder, options.limit, options.threads)
-                        if size <= options.peers_up_to
-                        else {"error": "not run"}
-                    )
-                _tell(size, ours, mine, peer, answers[peer])
+            for ours, peer in RIVALS:
+                for what in (ours, peer):
+                    if what not in answers:
+                        is_run = what == ours or size <= options.peers_up_to
+                        answers[what] = (
+                            _run(what, folder, options.limit, options.threads)
+                            if is_run
+                            else {"error": "not run"}
+                        )
+                _tell(size, ours, answers[ours], peer, answers[peer])
     print(f"\nload after: {', '.join(f'{x:.1f}' for x in os.getloadavg())}")
 
 
@@ -98,7 +101,12 @@ def _run(what: str, folder: str, limit_s: int, threads: int) -> dict[str, Any]:
         text=True,
         check=False,
         preexec_fn=cap,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": str(threads),
+            "RAYON_NUM_THREADS": str(threads),
+        },
     )
     if done.returncode < 0:
         return {"error": f"over {limit_s} CPU s"}
@@ -156,7 +164,11 @@ def measure(what: str, folder: str) -> dict[str, Any]:
     total = (Path(folder) / "x.f16").stat().st_size // (2 * DIM)
     mapped = np.memmap(Path(folder) / "x.f16", np.float16, "r", shape=(total, DIM))
     with threadpool_limits(int(os.environ["OMP_NUM_THREADS"])):
-        choose = _prepare_ours(what, mapped, y) if what in RIVALS else _prepare_peer(what, mapped, y)
+        choose = (
+            _prepare_ours(what, mapped, y)
+            if what in {ours for ours, _ in RIVALS}
+            else _prepare_peer(what, mapped, y)
+        )
         watch = Peak()
         watch.start()
         n_runs, began = 0, time.process_time()
@@ -242,6 +254,20 @@ def _prepare_peer(what: str, mapped: NDArray[np.float16], y: Array) -> Callable[
         both, learner = np.column_stack([1 - p, p]), Learner()  # the same answers as ours
         query = getattr(batch, name, None) or getattr(uncertainty, name)
         return lambda: query(learner, pool, n_instances=N_BATCH)[0]
+    if library == "lightly-mundig":
+        from lightly_mundig import Selection
+
+        unsure = 1 - np.abs(2 * _score(mapped, y, 1)[1][:, 0] - 1) if "uncertainty" in name else None
+
+        def select() -> Array:
+            selection = Selection()
+            selection.add_diversifying_strategy(x, 1.0, None)
+            if unsure is not None:
+                selection.add_weighting_strategy(np.concatenate([np.ones(N_LABELLED), unsure]).tolist(), 1.0)
+            picks = selection.run_selection(list(range(N_LABELLED)), len(x), N_LABELLED + N_BATCH)
+            return np.array(picks[N_LABELLED:]) - N_LABELLED
+
+        return select
     from skactiveml import pool as strategies
     from skactiveml.classifier import SklearnClassifier
 
