@@ -54,7 +54,7 @@ def main() -> None:
     """Print one table, or one measurement as JSON."""
     options = _read_options()
     if options.measure:
-        print(json.dumps(measure(options.measure, options.folder)))
+        print(json.dumps(measure(options.measure, options.folder, options.limit)))
         return
     print(f"load before: {', '.join(f'{x:.1f}' for x in os.getloadavg())} on {os.cpu_count()} cores\n")
     print("| images | ours | CPU s | MB | peer | CPU s | MB | peer / ours | same picks |")
@@ -96,7 +96,7 @@ def _run(what: str, folder: str, limit_s: int, threads: int) -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
     done = subprocess.run(
-        [sys.executable, __file__, "--measure", what, "--folder", folder],
+        [sys.executable, __file__, "--measure", what, "--folder", folder, "--limit", str(limit_s)],
         capture_output=True,
         text=True,
         check=False,
@@ -135,16 +135,20 @@ def _write_pool(folder: Path, n: int) -> None:
 
 
 class Peak(threading.Thread):
-    """Memory of this process that is no mapped file, at its highest."""
+    """Memory of this process that is no mapped file, at its highest; ends a process that takes too long."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_s: int) -> None:
         super().__init__(daemon=True)
+        self._limit_s = limit_s
         self.before = self.peak = self._now()
         self._over = threading.Event()
 
     def run(self) -> None:
         while not self._over.wait(0.003):
             self.peak = max(self.peak, self._now())
+            if time.process_time() > self._limit_s:  # RLIMIT_CPU comes late on some kernels
+                print(f"over {self._limit_s} CPU s", file=sys.stderr, flush=True)
+                os._exit(1)
 
     def end(self) -> float:
         """Megabytes above the beginning."""
@@ -158,7 +162,7 @@ class Peak(threading.Thread):
         return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(what: str, folder: str) -> dict[str, Any]:
+def measure(what: str, folder: str, limit_s: int) -> dict[str, Any]:
     """Prepare what is known beforehand, then time the choice alone."""
     y = np.load(Path(folder) / "y.npy")
     total = (Path(folder) / "x.f16").stat().st_size // (2 * DIM)
@@ -169,7 +173,7 @@ def measure(what: str, folder: str) -> dict[str, Any]:
             if what in {ours for ours, _ in RIVALS}
             else _prepare_peer(what, mapped, y)
         )
-        watch = Peak()
+        watch = Peak(limit_s)
         watch.start()
         n_runs, began = 0, time.process_time()
         while n_runs == 0 or time.process_time() - began < SHORTEST_S:  # a short choice is repeated
