@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from label_peers import PEERS
-from label_runs import ALL, SIZES, read
+from label_runs import ALL, ALONE, SIZES, read
 from label_tables import tell_labels, tell_means, tell_ranks, tell_rare
 from replays import measure_all, replay
 from threadpoolctl import threadpool_limits
@@ -41,8 +41,8 @@ def main() -> None:
     told = {world: read(options.keep, world, strategies) for world in worlds}
     for world, runs in told.items():
         print(tell_means(world, runs, options.ours))
-    print(tell_labels(told, options.ours))
-    print(tell_rare(told, options.ours))
+    print(tell_labels(told))
+    print(tell_rare(told))
     print(tell_ranks(told))
 
 
@@ -55,9 +55,9 @@ def _run(options: argparse.Namespace, name: str, strategy: str, seed: int) -> No
     if strategy == ALL:
         measured = {len(ours.y): measure_all(ours, test, seed).tolist()}
     else:
-        alone = strategy in PEERS or strategy.endswith("_alone")
+        alone = strategy in PEERS or strategy.endswith(ALONE)
         share = 0.0 if alone else options.share
-        run = replay(ours, test, seed, share, max(SIZES), options.batch, strategy.removesuffix("_alone"))
+        run = replay(ours, test, seed, share, max(SIZES), options.batch, strategy.removesuffix(ALONE))
         measured = {int(n): auc.tolist() for n, auc in zip(run.n_labels, run.true_auc, strict=True)}
     prevalence = np.nanmean(world.y == 1, axis=0).tolist()
     kept.write_text(json.dumps({"findings": world.findings, "prevalence": prevalence, "auc": measured}))

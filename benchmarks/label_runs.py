@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 SIZES = (100, 200, 400, 800)
 ALL = "all"
 """Instead of a strategy: everything is labelled."""
+ALONE = "_alone"
+"""Behind the name of a strategy that is run without a random stream and a random floor."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

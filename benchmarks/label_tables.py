@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from label_runs import SIZES, Run, Runs
+from label_peers import PEERS
+from label_runs import ALONE, SIZES, Run, Runs
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from scipy.stats import t as student
@@ -17,15 +18,17 @@ AT = ", ".join(map(str, SIZES))
 
 
 def tell_means(world: str, runs: Runs, ours: str) -> str:
-    """Mean AUC by strategy, and differences over the seeds that both have."""
+    """Mean AUC by strategy, and differences over the seeds that both have; who is alone is held against ours alone."""
     lines = [f"| {world} (seeds) | AUC at {AT} | less random | {ours} less this |", "|---|---|---|---|"]
+    alone = f"{ours}{ALONE}"
     mean = {strategy: {seed: run.at(SIZES) for seed, run in some.items()} for strategy, some in runs.items()}
     for strategy, some in mean.items():
         cells = [
             f"{strategy} ({len(some)})",
             ", ".join(f"{auc:.3f}" for auc in np.mean(list(some.values()), axis=0)),
         ]
-        cells += [_difference(some, mean.get("random", {})), _difference(mean.get(ours, {}), some)]
+        like = alone if alone in mean and (strategy.endswith(ALONE) or strategy in PEERS) else ours
+        cells += [_difference(some, mean.get("random", {})), _difference(mean.get(like, {}), some)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -40,23 +43,23 @@ def _difference(ours: Mapping[int, Array], theirs: Mapping[int, Array]) -> str:
     return ", ".join(f"{m:+.3f} ({m - e:+.3f} to {m + e:+.3f})" for m, e in zip(mean, error, strict=True))
 
 
-def tell_labels(told: Mapping[str, Runs], ours: str) -> str:
+def tell_labels(told: Mapping[str, Runs]) -> str:
     """Labels at which the mean AUC is 95 % of the way from .5 to that with all labels."""
 
     def level(runs: list[Run], _: list[Run]) -> float:
         ends = [np.nanmean(run.plateau) for run in runs]
         return 0.5 + 0.95 * (float(np.mean(ends)) - 0.5)
 
-    return _tell(told, "95 % of the plateau", level, lambda run: ~np.isnan(run.plateau))
+    return _tell(told, "95 % of the plateau", level, lambda run: ~np.isnan(run.plateau), False)
 
 
-def tell_rare(told: Mapping[str, Runs], ours: str) -> str:
+def tell_rare(told: Mapping[str, Runs]) -> str:
     """Labels at which findings under 3 % have, on average, what random labels reach at the end."""
 
     def level(_: list[Run], random: list[Run]) -> float:
         return float(np.mean([run.at([SIZES[-1]], _rare(run))[0] for run in random]))
 
-    return _tell(told, f"findings under {RARE:.0%}: what random has at {SIZES[-1]}", level, _rare)
+    return _tell(told, f"findings under {RARE:.0%}: what random has at {SIZES[-1]}", level, _rare, True)
 
 
 def _rare(run: Run) -> NDArray[np.bool_]:
@@ -68,11 +71,13 @@ def _tell(
     what: str,
     level: Callable[[list[Run], list[Run]], float],
     of: Callable[[Run], NDArray[np.bool_]],
+    wants_auc: bool,
 ) -> str:
     """Labels to a level by strategy, and how many times more random needs; 1,000 draws of the seeds for the interval."""
+    columns = f"AUC at {AT} | less random | " if wants_auc else ""
     lines = [
-        f"| {what} (seeds) | AUC at {AT} | less random | labels | random's / these |",
-        "|---|---|---|---|---|",
+        f"| {what} (seeds) | {columns}labels | random's / these |",
+        "|---" * (5 if wants_auc else 3) + "|",
     ]
     for world, runs in told.items():
         chance = {seed: run for seed, run in runs.get("random", {}).items() if of(run).any()}
@@ -82,7 +87,11 @@ def _tell(
                 continue
             theirs, random = [some[seed] for seed in both], [chance[seed] for seed in both]
             at = {seed: some[seed].at(SIZES, of(some[seed])) for seed in both}
-            apart = _difference(at, {seed: chance[seed].at(SIZES, of(chance[seed])) for seed in both})
+            apart = (
+                ""
+                if strategy == "random"
+                else _difference(at, {seed: chance[seed].at(SIZES, of(chance[seed])) for seed in both})
+            )
             n, factor = _compare(theirs, random, level, of)
             rng = np.random.default_rng(0)
             draws = []
@@ -90,9 +99,10 @@ def _tell(
                 drawn = rng.integers(len(both), size=len(both))
                 draws.append(_compare([theirs[i] for i in drawn], [random[i] for i in drawn], level, of)[1])
             low, high = np.quantile(draws, [0.025, 0.975])
-            mean = np.mean(list(at.values()), axis=0)
-            cells = [f"{world}, {strategy} ({len(both)})", ", ".join(f"{auc:.3f}" for auc in mean)]
-            cells += ["" if strategy == "random" else apart, f"{n:.0f}" if np.isfinite(n) else "not reached"]
+            cells = [f"{world}, {strategy} ({len(both)})"]
+            if wants_auc:
+                cells += [", ".join(f"{auc:.3f}" for auc in np.mean(list(at.values()), axis=0)), apart]
+            cells += [f"{n:.0f}" if np.isfinite(n) else "not reached"]
             cells += ["" if strategy == "random" else f"{factor:.2f} ({low:.2f} to {high:.2f})"]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
