@@ -40,6 +40,7 @@ $(PEERS)/.installed: $(BIN)/.installed
 bench: $(PEERS)/.installed  ## speed and memory beside peers, as tables; with CXR_DATA=DIR label efficiency too (hours)
 	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_strategies.py
 	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_strategies.py --size 1000000 --peers-up-to 0
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_scan.py
 	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_probe.py
 	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_step.py
 ifdef CXR_DATA

@@ -1,4 +1,4 @@
-"""What a batch costs by strategy, beside modAL and scikit-activeml on the same input: CPU seconds and memory, one thread.
+"""What a batch costs by strategy, beside peers on the same input: CPU seconds and memory, one thread.
 
     python benchmarks/bench_strategies.py                       # 10,000 and 100,000 images
     python benchmarks/bench_strategies.py --size 1000000        # ours only, unless --peers-up-to says more
@@ -12,6 +12,8 @@ beyond what it held before the call, without mapped files. A peer that is not in
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -26,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from strategy_peers import prepare_peer
 from threadpoolctl import threadpool_limits
 
 N_LABELLED, N_BATCH, DIM = 500, 100, 512
@@ -34,25 +37,27 @@ SHORTEST_S = 0.3  # the clock of CPU time may have steps of a hundredth
 
 Array = NDArray[np.float64]
 
-RIVALS = {  # ours, and the peer that answers the same question
-    "uncertainty": "modAL uncertainty_sampling",
-    "entropy": "modAL entropy_sampling",
-    "ranked": "modAL uncertainty_batch_sampling",
-    "k_center": "scikit-activeml CoreSet",
-    "k_center, distances known": "scikit-activeml CoreSet",
-    "badge": "scikit-activeml Badge",
-    "typiclust": "scikit-activeml TypiClust",
-    "committee": "scikit-activeml QueryByCommittee",
-    "hybrid": "",
-    "whole batch by hybrid, 14 findings": "",
-}
+RIVALS = (  # ours, and a peer that answers the same question
+    ("uncertainty", "modAL uncertainty_sampling"),
+    ("entropy", "modAL entropy_sampling"),
+    ("ranked", "modAL uncertainty_batch_sampling"),
+    ("k_center", "scikit-activeml CoreSet"),
+    ("k_center", "lightly-mundig diversity"),
+    ("k_center, distances known", "scikit-activeml CoreSet"),
+    ("k_center, distances known", "lightly-mundig diversity"),
+    ("badge", "scikit-activeml Badge"),
+    ("typiclust", "scikit-activeml TypiClust"),
+    ("committee", "scikit-activeml QueryByCommittee"),
+    ("hybrid", "lightly-mundig diversity and uncertainty"),
+    ("whole batch by hybrid, 14 findings", ""),
+)
 
 
 def main() -> None:
     """Print one table, or one measurement as JSON."""
     options = _read_options()
     if options.measure:
-        print(json.dumps(measure(options.measure, options.folder)))
+        print(json.dumps(measure(options.measure, options.folder, options.limit)))
         return
     print(f"load before: {', '.join(f'{x:.1f}' for x in os.getloadavg())} on {os.cpu_count()} cores\n")
     print("| images | ours | CPU s | MB | peer | CPU s | MB | peer / ours | same picks |")
@@ -61,15 +66,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             _write_pool(Path(folder), size)
             answers: dict[str, dict[str, Any]] = {"": {"error": ""}}
-            for ours, peer in RIVALS.items():
-                mine = _run(ours, folder, options.limit, options.threads)
-                if peer not in answers:
-                    answers[peer] = (
-                        _run(peer, folder, options.limit, options.threads)
-                        if size <= options.peers_up_to
-                        else {"error": "not run"}
-                    )
-                _tell(size, ours, mine, peer, answers[peer])
+            for ours, peer in RIVALS:
+                for what in (ours, peer):
+                    if what not in answers:
+                        is_run = what == ours or size <= options.peers_up_to
+                        answers[what] = (
+                            _run(what, folder, options.limit, options.threads)
+                            if is_run
+                            else {"error": "not run"}
+                        )
+                _tell(size, ours, answers[ours], peer, answers[peer])
     print(f"\nload after: {', '.join(f'{x:.1f}' for x in os.getloadavg())}")
 
 
@@ -93,12 +99,17 @@ def _run(what: str, folder: str, limit_s: int, threads: int) -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
     done = subprocess.run(
-        [sys.executable, __file__, "--measure", what, "--folder", folder],
+        [sys.executable, __file__, "--measure", what, "--folder", folder, "--limit", str(limit_s)],
         capture_output=True,
         text=True,
         check=False,
         preexec_fn=cap,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": str(threads),
+            "RAYON_NUM_THREADS": str(threads),
+        },
     )
     if done.returncode < 0:
         return {"error": f"over {limit_s} CPU s"}
@@ -127,16 +138,20 @@ def _write_pool(folder: Path, n: int) -> None:
 
 
 class Peak(threading.Thread):
-    """Memory of this process that is no mapped file, at its highest."""
+    """Memory of this process that is no mapped file, at its highest; ends a process that takes too long."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_s: int) -> None:
         super().__init__(daemon=True)
+        self._limit_s = limit_s
         self.before = self.peak = self._now()
         self._over = threading.Event()
 
     def run(self) -> None:
         while not self._over.wait(0.003):
             self.peak = max(self.peak, self._now())
+            if time.process_time() > self._limit_s:  # RLIMIT_CPU comes late on some kernels
+                print(f"over {self._limit_s} CPU s", file=sys.stderr, flush=True)
+                os._exit(1)
 
     def end(self) -> float:
         """Megabytes above the beginning."""
@@ -150,21 +165,50 @@ class Peak(threading.Thread):
         return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(what: str, folder: str) -> dict[str, Any]:
+def _high_water(anew: bool = False) -> int:
+    """Bytes this process held at most; for peers, which have read the mapped file before and may keep `Peak` from looking."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def measure(what: str, folder: str, limit_s: int) -> dict[str, Any]:
     """Prepare what is known beforehand, then time the choice alone."""
     y = np.load(Path(folder) / "y.npy")
     total = (Path(folder) / "x.f16").stat().st_size // (2 * DIM)
     mapped = np.memmap(Path(folder) / "x.f16", np.float16, "r", shape=(total, DIM))
     with threadpool_limits(int(os.environ["OMP_NUM_THREADS"])):
-        choose = _prepare_ours(what, mapped, y) if what in RIVALS else _prepare_peer(what, mapped, y)
-        watch = Peak()
+        choose = (
+            _prepare_ours(what, mapped, y)
+            if what in {ours for ours, _ in RIVALS}
+            else prepare_peer(
+                what,
+                mapped[:N_LABELLED],
+                mapped[N_LABELLED:],
+                y,
+                N_BATCH,
+                lambda: _score(mapped, y, 1)[1][:, 0],
+            )
+        )
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(
+                0
+            )  # what preparing left behind is not there to be used again
+        watch = Peak(limit_s)
+        is_ours = what in {ours for ours, _ in RIVALS}
+        before = 0 if is_ours else _high_water(anew=True)
         watch.start()
         n_runs, began = 0, time.process_time()
         while n_runs == 0 or time.process_time() - began < SHORTEST_S:  # a short choice is repeated
             rows = choose()
             n_runs += 1
         cpu_s = (time.process_time() - began) / n_runs
-        return {"cpu_s": cpu_s, "mb": watch.end(), "rows": [int(row) for row in rows]}
+        return {
+            "cpu_s": cpu_s,
+            "mb": watch.end() if is_ours else (_high_water() - before) / 1e6,
+            "rows": [int(row) for row in rows],
+        }
 
 
 def _prepare_ours(what: str, mapped: NDArray[np.float16], y: Array) -> Callable[[], Sequence[int]]:
@@ -221,48 +265,6 @@ def _score(mapped: NDArray[np.float16], y: Array, n_findings: int) -> tuple[tupl
     starts = range(N_LABELLED, len(mapped), 4096)
     proba = np.concatenate([probe.predict(np.asarray(mapped[at : at + 4096], np.float32)) for at in starts])
     return (probe, projection, labels), proba
-
-
-def _prepare_peer(what: str, mapped: NDArray[np.float16], y: Array) -> Callable[[], Sequence[int]]:
-    from sklearn.linear_model import LogisticRegression
-
-    x = np.asarray(mapped, np.float32)
-    labelled, pool = x[:N_LABELLED], x[N_LABELLED:]
-    library, _, name = what.partition(" ")
-    if library == "modAL":
-        from modAL import batch, uncertainty
-
-        class Learner:
-            X_training, on_transformed = labelled, False
-
-            def predict_proba(self, some: NDArray[np.float32]) -> Array:
-                return both
-
-        p = _score(mapped, y, 1)[1][:, 0]
-        both, learner = np.column_stack([1 - p, p]), Learner()  # the same answers as ours
-        query = getattr(batch, name, None) or getattr(uncertainty, name)
-        return lambda: query(learner, pool, n_instances=N_BATCH)[0]
-    from skactiveml import pool as strategies
-    from skactiveml.classifier import SklearnClassifier
-
-    asked = getattr(strategies, name)(random_state=0)
-    answers = np.concatenate([y, np.full(len(pool), np.nan)])
-    if name in ("CoreSet", "TypiClust"):
-        return lambda: asked.query(x, answers, batch_size=N_BATCH) - N_LABELLED
-    if name == "QueryByCommittee":
-        members = [
-            (
-                str(i),
-                SklearnClassifier(LogisticRegression(C=0.1, max_iter=500), classes=[0, 1], random_state=i),
-            )
-            for i in range(8)
-        ]
-        from sklearn.ensemble import VotingClassifier
-
-        ensemble = SklearnClassifier(VotingClassifier(members, voting="soft"), classes=[0, 1])
-        return lambda: asked.query(x, answers, ensemble=ensemble, batch_size=N_BATCH) - N_LABELLED
-    model = SklearnClassifier(LogisticRegression(C=0.1, max_iter=500), classes=[0, 1])
-    return lambda: np.asarray(asked.query(x, answers, clf=model, batch_size=N_BATCH)) - N_LABELLED
 
 
 def _read_options() -> argparse.Namespace:

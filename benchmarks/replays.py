@@ -13,13 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from label_peers import PEERS, Asked
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from worlds import Array, World
 
 from loop.features import FeatureTable
 from loop.probe import Probe, fit_probe, fit_projection
-from loop.strategies import Seen, select_batch
+from loop.strategies import Pick, Seen, Vectors, select_batch
 
 LOOKS = (50, 100, 150, 200, 250, 300, 350, 400, 500, 600, 700, 800)
 """Labels at which the learning curve is refitted."""
@@ -89,11 +90,15 @@ def replay(
 ) -> Replay:
     """Label a world in batches to the end; the truth is measured on `test`.
 
-    The random stream is half of the patients, as in the product, or all of them where nothing else is asked.
+    The random stream is half of the patients, as in the product, or all of them where nothing else is asked. With a share
+    of 0 there is none, and no random floor: a strategy or one of `label_peers.PEERS` is alone, as other tools run.
     """
+    peer = PEERS.get(strategy)
+    if peer is not None and random_share != 0:
+        raise ValueError(f"{strategy} is only run alone, not beside a random share of {random_share}")
     rng = np.random.default_rng([seed, 7])
     left = rng.permutation(np.unique(world.patients))
-    streamed = len(left) if random_share == 1 else len(left) // 2
+    streamed = {0: 0, 1: len(left)}.get(random_share, len(left) // 2)
     stream = _one_each(world, left[:streamed], rng)
     random_next = list(stream)
     pool = np.arange(len(world.patients))
@@ -116,32 +121,46 @@ def replay(
         size = min(size, max_labels - n)
         if size <= 0 or (not random_next and not active):
             break
-        share = 1.0 if probe is None else random_share
+        share = 1.0 if probe is None and random_share else random_share
         proba = (
             np.full((len(active), len(world.findings)), np.nan)
             if probe is None
             else probe.predict(world.features[active])
         )
-        picks = select_batch(
-            strategy if probe is not None else "random",
-            size,
-            share,
-            [key[i] for i in random_next],
-            [key[i] for i in active] if share < 1 else [],
-            proba if share < 1 else proba[:0],
-            [str(world.patients[i]) for i in active] if share < 1 else [],
-            world.findings,
-            np.random.default_rng([seed, 8, n]),
-            seen=Seen(
-                table,
-                projection,
-                [key[i] for i in labelled],
+        if peer is None:
+            picks = select_batch(
+                strategy if probe is not None else "random",
+                size,
+                share,
+                [key[i] for i in random_next],
+                [key[i] for i in active] if share < 1 else [],
+                proba if share < 1 else proba[:0],
+                [str(world.patients[i]) for i in active] if share < 1 else [],
+                world.findings,
+                np.random.default_rng([seed, 8, n]),
+                random_floor=0.2 if random_share else 0.0,
+                seen=Seen(
+                    table,
+                    projection,
+                    [key[i] for i in labelled],
+                    world.y[labelled],
+                    world.patients[labelled],
+                    np.ones(len(world.findings), bool),
+                    probe,
+                ),
+            )
+        else:
+            vectors = Vectors(table, list(key.values()), projection)
+            asked_now = Asked(
+                vectors.read(np.array(labelled, np.intp)),
                 world.y[labelled],
-                world.patients[labelled],
-                np.ones(len(world.findings), bool),
-                probe,
-            ),
-        )
+                vectors.read(np.array(active)),
+                proba,
+                min(size, len(active)),
+                seed * 1_000 + n,
+            )
+            chosen = [key[active[row]] for row in peer(asked_now)]
+            picks = [Pick(item, "active", strategy, "", 1.0, np.nan) for item in chosen]
         if not picks:
             break
         rows = [int(pick.item) for pick in picks]
@@ -192,6 +211,14 @@ def replay(
         count_test(test),
         tuple(asked),
     )
+
+
+def measure_all(world: World, test: World, seed: int) -> Array:
+    """True AUC of a probe trained on every image of a world, shape ``(K,)``."""
+    projection = fit_projection(world.features, 256)
+    rng = np.random.default_rng([seed, 9, len(world.y)])
+    probe = fit_probe(world.features, world.y, world.patients, world.findings, projection, rng)
+    return _measure(test, probe)
 
 
 def _one_each(world: World, patients: NDArray[np.str_], rng: np.random.Generator) -> NDArray[np.intp]:
