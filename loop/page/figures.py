@@ -9,19 +9,16 @@ from typing import Any
 
 from forecasting.plots import CurveInfo, curve_info
 from forecasting.powerlaw import Forecast
-from forecasting.widening import widen
 from loop.agreement import AgreementReport
-from loop.assess import fit_forecasts
 from loop.book import Book
 from loop.finished import read_curve
-from loop.opening import open_book_of, read_decision
-from loop.others import read_others
+from loop.opening import open_book_of
+from loop.page.decided import last_judged, refit, refit_others, settings_of
 from loop.page.pace import Needed, Pace, cost, read_pace
 from loop.page.people import Disputed, Person, ReadingTime, read_disputed, read_people, read_times
 from loop.page.verdict import Headline, say_headline
 from loop.page.what_if import Images, WhatIf, ask_encoder, ask_what_if, images_for_proof
 from loop.readings import labels_by_item
-from loop.sections import StopSettings
 from loop.settings import Settings
 from loop.state import State
 from loop.status import RoundLine, Status, status_of
@@ -163,13 +160,17 @@ def read_page(settings: Settings, at: datetime) -> Page:
 def page_of(settings: Settings, state: State, at: datetime) -> Page:
     """Compute the page of a project whose state is open: by the settings of its last decision, whatever they say since."""
     status = status_of(settings, state)
-    last = _last_judged(state)
+    last = last_judged(state)
     settings = settings_of(last, settings)
     book = open_book_of(state.items(), state, settings)
     labels = labels_by_item(state)
     pace = read_pace(labels.values(), at, book.work)
     forecasts = refit(last, settings)
     what_if = ask_what_if(book, forecasts, settings, pace)
+    others = [
+        ask_encoder(encoder, book, told, settings, pace)
+        for encoder, told in refit_others(last, state, settings).items()
+    ]
     left = _left(status, settings)
     proofs = images_for_proof(book, forecasts, settings)
     curves = _curves(last, forecasts, settings)
@@ -198,7 +199,7 @@ def page_of(settings: Settings, state: State, at: datetime) -> Page:
             _row(name, told, what_if[0], proofs, book, settings, pace)
             for name, told in (last.findings if last else {}).items()
         ),
-        what_if=(*what_if, *_other_encoders(last, book, state, settings, pace)) if forecasts else (),
+        what_if=(*what_if, *others) if forecasts else (),
         pace=pace,
         currency=settings.costs.currency,
         people=read_people(labels, LONGEST_LOOK_S),
@@ -224,70 +225,10 @@ def page_of(settings: Settings, state: State, at: datetime) -> Page:
     )
 
 
-def settings_of(last: StepReport | None, settings: Settings) -> Settings:
-    """The settings by which a decision was made: what it sealed, and for the rest what they are now."""
-    sealed = dict(last.settings) if last else {}
-    if not sealed:
-        return settings
-    stop = {name.removeprefix("stop."): value for name, value in sealed.items() if name.startswith("stop.")}
-    return settings.model_copy(
-        update={
-            "stop": StopSettings.model_validate(stop),
-            "project": settings.project.model_copy(update={"findings": tuple(sealed["findings"])}),
-            "batch": settings.batch.model_copy(update={"random_share": sealed["batch.random_share"]}),
-            "forecast": settings.forecast.model_copy(update={"method": sealed["forecast.method"]}),
-        }
-    )
-
-
 def _left(status: Status, settings: Settings) -> int:
     """Images that can still be labelled."""
     within = max(0, settings.stop.budget - status.labels.total) if settings.stop.budget else status.pool_left
     return min(status.pool_left, within)
-
-
-def refit(last: StepReport | None, settings: Settings) -> dict[str, Forecast]:
-    """The forecasts of a decision, from the points of the curves that its report keeps."""
-    if last is None:
-        return {}
-    told = last.findings
-    curves = {
-        name: curve
-        for name, one in told.items()
-        if one.forecast and (curve := read_curve(name, one)) is not None
-    }
-    return {
-        name: widen(forecast, _widened(told[name]))
-        for name, forecast in fit_forecasts(curves, settings).items()
-    }
-
-
-def _other_encoders(
-    last: StepReport | None, book: Book, state: State, settings: Settings, pace: Pace
-) -> list[WhatIf]:
-    """The same decision under every other encoder of the store, where its curves were measured behind this decision."""
-    told = read_others(state, last.at) if last else {}
-    wider = last.score.widening if last and last.score else 1.0
-    return [
-        ask_encoder(
-            encoder,
-            book,
-            {name: widen(forecast, wider) for name, forecast in fit_forecasts(curves, settings).items()},
-            settings,
-            pace,
-        )
-        for encoder, curves in told.items()
-    ]
-
-
-def _widened(told: FindingReport) -> float:
-    return told.forecast.widened if told.forecast else 1.0
-
-
-def _last_judged(state: State) -> StepReport | None:
-    """The last decision with a verdict a finding; the one before the first label has none."""
-    reports = state.reports()
-    return next((read_decision(state, told) for told in reversed(reports) if told.get("findings")), None)
 
 
 def _row(

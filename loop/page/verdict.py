@@ -112,13 +112,17 @@ def _reached(
     certified = [name for name, told in under.items() if told.verdict == "CERTIFIED"]
     if len(certified) == len(under):
         tested = sorted({told.evidence.tested for told in under.values() if told.evidence})
-        floor = f"an AUC above {target_text(tested[0])}" if len(tested) == 1 else "an AUC above its target"
+        less = f"target less the tolerance of {target_text(settings.stop.tolerance)}"
+        floor = (
+            f"an AUC above {target_text(tested[0])}, the {less}"
+            if len(tested) == 1
+            else f"an AUC above its {less}"
+        )
         which = listed(certified) if len(certified) < 4 else f"each of the {len(certified)} findings"
         return Headline(
             "certified",
             "Stop labelling: it is certified",
-            f"Proven for {which}: {floor}, the target less the tolerance of {auc_text(settings.stop.tolerance, 2)}, on randomly drawn images "
-            "that were scored before anybody labelled them.",
+            f"Proven for {which}: {floor}, on randomly drawn images that were scored before anybody labelled them.",
             f"{last.remedy} The proof is of the best of the models that were tried; the one that you release wants a test of its own.",
             f"The chance that {_wrong(len(under), settings)} is at most {100 * settings.stop.alpha:g} in 100, however often one has looked.",
         )

@@ -23,7 +23,8 @@ from forecasting.words import auc_text
 from loop.assess import Assessment, assess
 from loop.controller import ask_first_batch, step
 from loop.opening import read_book, read_history
-from loop.page.figures import Page, page_of, refit
+from loop.page.decided import refit
+from loop.page.figures import Page, page_of
 from loop.page.pace import Needed, Pace, cost, read_pace
 from loop.page.people import read_disputed, read_people
 from loop.page.verdict import say_headline
