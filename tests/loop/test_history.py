@@ -15,7 +15,7 @@ from forecasting.scorekeeping import score_forecasts
 from loop.assess import assess
 from loop.controller import ask_first_batch, step
 from loop.history import read_promises, take_looks
-from loop.opening import read_book, read_history
+from loop.opening import last_decision, read_book, read_history
 from loop.project import Loop
 from loop.show_status import show_status
 from loop.state import State
@@ -200,7 +200,8 @@ def test_status_shows_how_well_intervals_have_held(
 def test_a_score_survives_the_state(run: tuple[Loop, list[StepReport], Path]) -> None:
     _, told, folder = run
     with State.open(str(folder / "state.db")) as state:
-        stored = read_history(state)[-1]
+        stored = last_decision(state)
+    assert stored is not None
     assert stored == told[-1]
     assert isinstance(stored.score, ScoreReport)
     assert all(isinstance(h, HorizonReport) for h in stored.score.horizons)
