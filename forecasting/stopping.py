@@ -235,7 +235,7 @@ def decide_project(
         return _stop(
             f"The budget of {counted(budget, 'label')} is spent. Still open: {_say_open(still_open)}. "
             f"{reached}",
-            "Raise the budget (each open finding tells how many more labels it needs), or accept the AUC of now.",
+            "Raise [stop] budget (each open finding tells how many more labels it needs), or accept the AUC of now.",
         )
     if n_pool_left <= 0:
         return _stop(

@@ -84,6 +84,8 @@ def read_labels(path: Path, group: str | None, findings: Sequence[str] = ()) -> 
     if doubled.any():
         raise BadInput(f"{path} names {table.loc[doubled, key].iloc[0]!r} twice; keep one row an image.")
     chosen = tuple(findings) or _find_findings(table, key, group)
+    if twice := [name for name in dict.fromkeys(chosen) if chosen.count(name) > 1]:
+        raise BadInput(f"The finding {twice[0]} is named twice. Name it once.")
     if not chosen:
         raise BadInput(f"{path} has no column of 1, 0 and empty with both classes; name one with --finding.")
     return LabelTable(

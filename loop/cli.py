@@ -118,11 +118,16 @@ def init(file: Path, findings: tuple[str, ...], force: bool, quiet: bool) -> Non
       loop init loop.toml --finding Effusion --finding Pneumothorax
     """
     from loop.errors import BadInput
+    from loop.settings import make_settings
     from loop.template import commented_toml
 
     if file.exists() and not force:
         raise BadInput(f"{file} exists. Choose another name, or replace it with --force.")
-    file.write_text(commented_toml(findings or ("Effusion", "Pneumothorax")), encoding="utf-8")
+    findings = findings or ("Effusion", "Pneumothorax")
+    make_settings({"project": {"findings": list(findings)}})  # what `start` would refuse is refused now
+    if not file.parent.is_dir():
+        raise BadInput(f"There is no folder {file.parent}. Create it, or name another.")
+    file.write_text(commented_toml(findings), encoding="utf-8")
     if not quiet:
         click.echo(
             f"Wrote {file}. Set the findings, the images and the target, then run: loop start -c {file}"

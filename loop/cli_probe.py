@@ -89,12 +89,15 @@ def predict(
     """
     from loop.encoders.embed import here
     from loop.encoders.reducing import load_reducing
+    from loop.errors import BadInput
     from loop.pictures import find_pictures
     from loop.probefile import read_probe_file, score_pictures
     from loop.reduced import ReducedImages
     from loop.show import Progress
     from loop.show_probe import show_scored
 
+    if out.suffix.lower() != ".csv":
+        raise BadInput(f"--out {out}: scores are a table, so name a .csv file.")
     told, pictures = read_probe_file(file), find_pictures(source)
     copies = ReducedImages.inside(store or out.parent, told.side)
     encoders = load_reducing(spec or told.encoder, devices, allow_pickle, copies)
@@ -151,7 +154,10 @@ def verify(ctx: click.Context, pack: Path, quiet: bool, as_json: bool) -> None:
     try:
         told = check_pack(str(pack))
     except Refused as refused:
-        click.echo(f"REFUSED: {refused}.", err=True)
+        click.echo(
+            f"REFUSED: {pack}: {refused}.\nIt proves nothing. Ask for it anew where it came from, and compare its SHA-256 with theirs.",
+            err=True,
+        )
         ctx.exit(2)
     if as_json:
         print_json(told)

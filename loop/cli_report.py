@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--with-images",
     is_flag=True,
-    help="Show small pictures of the disputed images. The file then holds images of patients.",
+    help="With --out: show small pictures of the disputed images. The file then holds images of patients.",
 )
 def report(
     settings: Settings, quiet: bool, as_json: bool, out: Path | None, tables: Path | None, with_images: bool
@@ -63,8 +63,15 @@ def report(
         print_json(page.to_json())
         return
     path = out or settings.page_path
-    write_page(page, path, read_images(settings, page.disputed[:SHOWN]) if with_images else {})
+    images = read_images(settings, page.disputed[:SHOWN]) if with_images else {}
+    write_page(page, path, images)
+    if with_images and not images and not quiet:
+        click.echo(
+            "There is no image to show: readers disagree on none, or the files are not here.", err=True
+        )
     if as_json:
         print_json(page.to_json())
     elif not quiet:
         click.echo(f"{page.headline.verdict}. {page.headline.sentence}\nWrote {path}")
+        if tables is not None:
+            click.echo(f"Wrote the tables of {tables}; columns.csv says what they hold")

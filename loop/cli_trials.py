@@ -124,6 +124,8 @@ def simulate(
     def write_report(loop: Loop) -> None:
         if report is not None:
             write_page(page_of(loop.settings, loop.state, loop.clock()), report)
+            if not (quiet or as_json):
+                click.echo(f"Wrote {report}")
 
     if against_random and (seeds < 2 or options["strategy"] == "random"):
         raise BadInput(

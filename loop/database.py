@@ -69,6 +69,11 @@ class Database:
         path = url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else url
         if "://" not in path and not Path(path).is_file():
             raise missing
+        if "://" not in path and not Path(path).stat().st_size:
+            raise NotStarted(
+                f"not started: {_hidden(url)} is empty. If this project held labels, the file was lost: put a backup in its place. If it "
+                "never began, run `loop start`."
+            )
         database = cls(_engine(url, read_only=not migrate), url)
         try:
             if not database._done():

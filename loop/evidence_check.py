@@ -68,7 +68,9 @@ def check_pack(path: str) -> Row:
         ArithmeticError,
         RecursionError,
     ) as error:
-        raise Refused(f"something in it is not as a pack is written ({type(error).__name__})") from None
+        raise Refused(
+            f"its ledger, decision or settings lack something that a pack has ({type(error).__name__})"
+        ) from None
 
 
 def _check(files: dict[str, bytes]) -> Row:

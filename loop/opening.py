@@ -41,8 +41,7 @@ def open_book_of(items: Sequence[Item], state: State, settings: Settings, *, rec
     Raises:
         BadInput: The settings name a finding that nobody is asked for.
     """
-    if (project := state.fact("project")) is not None:
-        check_findings(settings, int(project["id"]), parse_interface(project["xml"]))
+    require_asked(settings, state)
     there = {item.item for item in items}
     present = state.last_round()
     tasks = {item: task_id for item, task_id in state.tasks().items() if item in there}
@@ -92,6 +91,16 @@ def project_pool(features: Features, items: Sequence[str], settings: Settings) -
     rng = np.random.default_rng([settings.project.seed, 0])
     chosen = rng.choice(len(items), min(len(items), PROJECTION_SAMPLE), replace=False)
     return fit_projection(features.read([items[i] for i in np.sort(chosen)]), settings.probe.components)
+
+
+def require_asked(settings: Settings, state: State) -> None:
+    """Refuse settings that name a finding which the project's annotators are not asked for.
+
+    Raises:
+        BadInput: There is one.
+    """
+    if (project := state.fact("project")) is not None:
+        check_findings(settings, int(project["id"]), parse_interface(project["xml"]))
 
 
 def check_findings(settings: Settings, project_id: int, interface: Interface) -> None:

@@ -20,6 +20,7 @@ from loop.encoders.embed import Workers
 from loop.encoders.reducing import named
 from loop.encoders.table import TableEncoder, read_table
 from loop.errors import BadInput
+from loop.opening import require_asked
 from loop.pictures import Picture
 from loop.probe import Probe
 from loop.settings import Settings
@@ -106,6 +107,7 @@ def read_project_probe(settings: Settings) -> ProbeFile:
         BadInput: The project was not started, or no probe was trained yet.
     """
     with State.started(settings.state_url) as state:
+        require_asked(settings, state)
         stored, last, encoder = state.probe(), state.last_report(), state.fact("encoder")
         if stored is None or last is None or encoder is None:
             raise BadInput(

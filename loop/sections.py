@@ -53,8 +53,9 @@ class ProjectSettings(Section):
         for finding in findings:
             if not finding.isprintable():
                 raise ValueError(f"be printable names, which {finding!r} is not")
-            if (same := seen.setdefault(finding.casefold(), finding)) is not finding:
+            if (same := seen.get(finding.casefold())) is not None:
                 raise ValueError(f"name each finding once; {same!r} and {finding!r} are the same")
+            seen[finding.casefold()] = finding
         return findings
 
 
@@ -189,7 +190,7 @@ class BatchSettings(Section):
     @classmethod
     def _exists(cls, name: str) -> str:
         if wrong := refuse_unknown(name):
-            raise ValueError(wrong)
+            raise ValueError(f"be the name of a strategy. {wrong.rstrip('.')}")
         return name
 
 

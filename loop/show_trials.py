@@ -105,7 +105,7 @@ def arms_text(strategy: str, what: str, told: Paired) -> str:
     return f"Until {what}: {told.strategy:,.0f} labels by {strategy}, {told.random:,.0f} at random; {verdict} {seeds}."
 
 
-def show_demo(told: Mapping[str, Any], picture: Path, page: Path) -> None:
+def show_demo(told: Mapping[str, Any], picture: Path, page: Path, config: Path) -> None:
     """The rounds of a demo: what was forecast, and what was true."""
     out = console()
     names = list(told["rounds"][-1]["findings"])
@@ -125,6 +125,7 @@ def show_demo(told: Mapping[str, Any], picture: Path, page: Path) -> None:
     out.print(Text.assemble(verdict_text(told["verdict"]), f": {told['reason']} {told['remedy']}"))
     out.print(f"Learning curves: {picture}")
     out.print(f"The project lead's page: {page}")
+    out.print(f"The project, to look around in (status, report, evidence, export, serve): -c {config}")
 
 
 def auc_range_text(found: Mapping[str, Any]) -> str:

@@ -401,3 +401,50 @@ def test_a_prior_is_not_fitted_on_a_file_that_is_no_state(tmp_path: Path) -> Non
     assert refused.exit_code == 2
     assert "no project's state" in " ".join(refused.output.split())
     assert "remove" not in refused.output
+
+
+def test_a_finding_named_twice_is_refused_wherever_it_is_named(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,Edema\na.png,1\nb.png,0\n")
+    np.savez(tmp_path / "f.npz", feat=np.zeros((2, 3), np.float32), name=np.array(["a.png", "b.png"]))
+    twice = ("--finding", "Edema", "--finding", "Edema")
+    simulated = run("simulate", "--features", tmp_path / "f.npz", "--labels", labels, *twice)
+    begun = run("init", tmp_path / "loop.toml", *twice)
+    for result in (simulated, begun):
+        assert result.exit_code == 2, result.output
+        assert "once" in result.output
+    assert not (tmp_path / "loop.toml").exists()
+
+
+def test_a_demo_that_cannot_be_is_refused_before_an_earlier_one_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "demo-output"
+    state = out / "demo" / "state.db"
+    state.parent.mkdir(parents=True)
+    state.write_text("labels")
+    strange = run("demo", "--out", out)
+    assert (strange.exit_code, "holds files that no demo made" in strange.output) == (2, True)
+    (out / ".loop-demo").touch()
+    for wrong in (("--target", "85"), ("--target", "0.4"), ("--finding", "A", "--finding", "A")):
+        refused = run("demo", "--out", out, *wrong)
+        assert refused.exit_code == 2, refused.output
+    assert state.read_text() == "labels"
+    assert sorted(path.name for path in out.iterdir()) == [".loop-demo", "demo"]
+
+
+def test_an_unknown_strategy_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "loop.toml").write_text(
+        '[project]\nname = "abc"\nfindings = ["Edema"]\n[batch]\nstrategy = "hybird"\n'
+    )
+    said = " ".join(run("status", "-c", tmp_path / "loop.toml").output.split())
+    assert "it must be the name of a strategy. There is no strategy 'hybird'; choose one of" in said
+    assert "Did you mean 'hybrid'?" in said
+    assert ".." not in said.replace("...", "")
+
+
+def test_an_empty_state_says_that_it_may_have_been_lost(tmp_path: Path) -> None:
+    (tmp_path / "loop.toml").write_text('[project]\nname = "abc"\nfindings = ["Edema"]\n')
+    (tmp_path / "abc").mkdir()
+    (tmp_path / "abc" / "state.db").touch()
+    result = run("status", "-c", tmp_path / "loop.toml")
+    assert result.exit_code == 2
+    assert "put a backup in its place" in " ".join(result.output.split())

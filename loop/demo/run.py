@@ -33,7 +33,7 @@ from loop.opening import read_book, read_history
 from loop.page.figures import page_of
 from loop.page.write import write_page
 from loop.project import Loop
-from loop.settings import Settings, load_settings
+from loop.settings import Settings, load_settings, make_settings
 from loop.show import Progress, console
 from loop.show_step import show_step
 from loop.show_trials import show_demo
@@ -95,21 +95,35 @@ def run_demo(
     )  # so that the server is stopped
     if (images is None) != (labels is None):
         raise BadInput("--images and --labels belong together: give both, or none for drawn phantoms.")
-    mark = out / ".loop-demo"
-    if (out / "demo").exists() and not mark.is_file():
-        raise BadInput(f"{out / 'demo'} is there already and was not made by a demo. Choose another --out.")
+    mark, target = out / ".loop-demo", target or TARGET
+    if out.exists() and any(out.iterdir()) and not mark.is_file():
+        raise BadInput(f"{out} holds files that no demo made. Choose another --out.")
+    asked = {
+        "target": target,
+        "budget": max_labels or BUDGET,
+    }  # what cannot be is told before anything is drawn or replaced
+    make_settings(
+        {
+            "project": {"name": "demo", "findings": list(findings or FINDINGS)},
+            "stop": asked,
+            "batch": {"size": batch or BATCH},
+        }
+    )
     out.mkdir(parents=True, exist_ok=True)
     mark.touch()
-    for old in out.glob("demo/state.db*"):  # of an earlier demo, whose Label Studio is gone
+    tell = console(quiet=quiet).print
+    earlier = [*out.glob("demo/state.db*"), *out.glob("*report.html")]
+    if earlier:
+        tell(f"An earlier demo in {out} is replaced: its Label Studio is gone.")
+    for old in earlier:
         old.unlink()
     rng = np.random.default_rng([seed, 0])
-    tell = console(quiet=quiet).print
     with Progress(visible=not quiet) as progress:
         if images is None or labels is None:
             stage = _draw(out, findings or FINDINGS, rng, progress)
         else:
             stage = _use(images, labels, findings, rng)
-    config = _write_config(out, stage, seed, target or TARGET, batch or BATCH, max_labels or BUDGET)
+    config = _write_config(out, stage, seed, target, batch or BATCH, max_labels or BUDGET)
 
     tell("Starting Label Studio (the first time it is installed: about 2 minutes) ...")
     with ThrowawayServer(Path(os.path.commonpath([stage.images.resolve().parent, out.resolve()]))) as server:
@@ -117,7 +131,7 @@ def run_demo(
             config, {}, {"label_studio.url": server.url, "label_studio.document_root": str(server.files_root)}
         )
         tell(
-            f"Label Studio {server.url}: {len(stage.shown.names):,} images, a scripted annotator, target AUC {target or TARGET}"
+            f"Label Studio {server.url}: {len(stage.shown.names):,} images, a scripted annotator, target AUC {target}"
         )
         with Progress(visible=not quiet) as progress:
             begun = start(settings, server.api_key, progress)
@@ -139,7 +153,7 @@ def run_demo(
             draw_assessment(last, settings, picture)
         (out / "rounds.json").write_text(json.dumps(told, indent=2))
         if not quiet:
-            show_demo(told, picture, out / "report.html")
+            show_demo(told, picture, out / "report.html", config)
         if keep:
             server.keep()
             console().print(  # however quiet: nobody could find or end it otherwise

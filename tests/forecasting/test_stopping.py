@@ -313,7 +313,7 @@ def test_a_spent_budget_or_pool_stops_with_its_own_reason_and_remedy() -> None:
     pool = decide_project(decisions, "all", "likely", 399, 400, 0)
     assert (budget.verdict, pool.verdict) == (STOP, STOP)
     assert "budget of 400 labels is spent. Still open: a (KEEP LABELLING)" in budget.reason
-    assert "Raise the budget" in budget.remedy
+    assert "Raise [stop] budget" in budget.remedy
     assert "No image is left" in pool.reason
     assert "new patients" in pool.remedy
     assert decide_project(decisions, "all", "likely", 399, 400, 1).verdict is CONTINUE

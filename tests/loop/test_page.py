@@ -428,7 +428,7 @@ def test_too_few_images_or_too_small_a_budget_is_said_beside_what_is_needed(
     if said:
         assert f"Only {left} more images can be labelled" in told.sure
     row = replace(page, what_if=(decided,), left=left)
-    assert ("that are left" in as_html(row)) == (left < 90)
+    assert ("that archive and budget leave" in as_html(row)) == (left < 90)
 
 
 def test_a_finding_without_a_forecast_does_not_hide_the_others(ward: tuple[Loop, Page, StepReport]) -> None:

@@ -213,6 +213,7 @@ def test_a_section_given_as_a_value_is_refused(tmp_path: Path) -> None:
     [
         ("[]", "at least 1"),
         ('["Edema", "edema "]', "'Edema' and 'edema' are the same"),
+        ('["Edema", "Edema"]', "'Edema' and 'Edema' are the same"),
         ('["  "]', "at least 1 character"),
         ('"Edema"', "it must be a list in brackets"),
         ('["a\\nb"]', "printable"),
