@@ -388,17 +388,9 @@ def main(
         told: list[Told] = []
         stopped: list[Stopped] = []
         for seed in range(first_seed, first_seed + runs):
-            world, test = _halves(name, data, part, seed)
+            world, test = halves(name, data, part, seed)
             kept = None if keep is None else keep / f"{name}-{part}-{share:g}-{max_labels}-{seed}.pkl"
-            if kept is not None and kept.exists():
-                run, curves = pickle.loads(kept.read_bytes())
-            else:
-                run = replay(world, test, seed, share, max_labels)
-                curves = look_at(world, run)
-                if kept is not None:
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    kept.with_suffix(".part").write_bytes(pickle.dumps((run, curves)))
-                    kept.with_suffix(".part").rename(kept)
+            run, curves = replay_once(world, test, seed, share, max_labels, kept)
             mine, stops = judge(world, run, curves)
             told += mine
             stopped += stops
@@ -415,7 +407,23 @@ def main(
         show(f"all of {', '.join(worlds)}", runs * len(worlds), share, summarise(*together))
 
 
-def _halves(name: str, data: Path | None, part: str, seed: int) -> tuple[World, World]:
+def replay_once(
+    world: World, test: World, seed: int, share: float, max_labels: int, kept: Path | None
+) -> tuple[Replay, list[dict[int, LearningCurve]]]:
+    """A replay and its learning curves, taken from the file that keeps them if it is there."""
+    if kept is not None and kept.exists():
+        found: tuple[Replay, list[dict[int, LearningCurve]]] = pickle.loads(kept.read_bytes())
+        return found
+    run = replay(world, test, seed, share, max_labels)
+    curves = look_at(world, run)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.with_suffix(".part").write_bytes(pickle.dumps((run, curves)))
+        kept.with_suffix(".part").rename(kept)
+    return run, curves
+
+
+def halves(name: str, data: Path | None, part: str, seed: int) -> tuple[World, World]:
     if name == "simulated":
         whole = simulated(seed, 8_000)
         return whole.rows(np.arange(4_000)), whole.rows(np.arange(4_000, 8_000))

@@ -11,7 +11,6 @@ if its upper end lies beyond the replay.
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from bench_forecast import TARGETS, _halves, look_at
-from replays import Replay, replay
+from bench_forecast import TARGETS, halves, replay_once
+from replays import Replay
 from sklearn.isotonic import IsotonicRegression
 from worlds import Array
 
@@ -110,16 +109,8 @@ def main(
         told: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
         for seed in range(first_seed, first_seed + runs):
             kept = None if keep is None else keep / f"{name}-seed-{share:g}-{max_labels}-{seed}.pkl"
-            if kept is not None and kept.exists():
-                run, curves = pickle.loads(kept.read_bytes())
-            else:
-                world, test = _halves(name, data, "seed", seed)
-                run = replay(world, test, seed, share, max_labels)
-                curves = look_at(world, run)
-                if kept is not None:
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    kept.with_suffix(".part").write_bytes(pickle.dumps((run, curves)))
-                    kept.with_suffix(".part").rename(kept)
+            world, test = halves(name, data, "seed", seed)
+            run, curves = replay_once(world, test, seed, share, max_labels, kept)
             for what, scores in judge(run, curves).items():
                 told[what] += scores
         for what, scores in sorted(told.items()):

@@ -21,6 +21,7 @@ from loop.cli_options import (
     configured,
     force_option,
     plot_option,
+    require_folder,
     require_started,
     spoken,
     tell,
@@ -106,7 +107,7 @@ for command in (
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path), default=Path("loop.toml"))
+@click.argument("file", type=click.Path(path_type=Path), default=Path("loop.toml"), callback=require_folder)
 @click.option("--finding", "findings", multiple=True, help="A finding to label; repeat for several.")
 @force_option
 @spoken
@@ -125,8 +126,6 @@ def init(file: Path, findings: tuple[str, ...], force: bool, quiet: bool) -> Non
         raise BadInput(f"{file} exists. Choose another name, or replace it with --force.")
     findings = findings or ("Effusion", "Pneumothorax")
     make_settings({"project": {"findings": list(findings)}})  # what `start` would refuse is refused now
-    if not file.parent.is_dir():
-        raise BadInput(f"There is no folder {file.parent}. Create it, or name another.")
     file.write_text(commented_toml(findings), encoding="utf-8")
     if not quiet:
         click.echo(
