@@ -214,8 +214,12 @@ def take_back_and_give_again(ann: Reader, before: dict[str, str]) -> None:
     ann.press("Control+Enter")
     refused = ann.page.get_by_text(": yes, no or cannot tell?")
     refused.wait_for()
-    ann.page.get_by_role("button", name="OK").click()
-    refused.wait_for(state="hidden")
+    for _ in range(20):  # a click on a dialog that is still opening is lost
+        if not refused.is_visible():
+            break
+        ann.page.evaluate("document.querySelector('.ant-modal-confirm button.ant-btn-primary')?.click()")
+        ann.page.wait_for_timeout(1_000)
+    assert not refused.is_visible()
     ann.press(key)
     assert (ann.task, ann.answers()) == (was, before)
 
