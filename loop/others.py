@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,8 @@ from loop.stores import find_folders
 
 OTHERS = "other encoders"  # the fact that holds them
 
+log = logging.getLogger(__name__)
+
 
 def note_others(settings: Settings, state: State, at: datetime) -> None:
     """Measure the learning curves under every other encoder, on the labels of the last decision, and note them.
@@ -26,9 +29,12 @@ def note_others(settings: Settings, state: State, at: datetime) -> None:
     last = state.last_report()
     if last is None or len(find_folders(settings.features_folder)) < 2:
         return
+    if (state.fact(OTHERS) or {}).get("at") == last["at"]:  # a turn that waits has made no decision
+        return
     try:
         told = compare_state(settings, state)
-    except BadInput:  # too few labels, or images of which only one encoder has embeddings
+    except BadInput as reason:  # too few labels, or images of which only one encoder has embeddings
+        log.info("other encoders were not compared: %s", reason)
         return
     in_use = told.encoders[0].encoder
     curves: dict[str, dict[str, Any]] = {one.encoder: {} for one in told.encoders[1:]}

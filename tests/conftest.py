@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: the real data and the real Label Studio."""
+"""Fixtures that several rooms share: the real data, the real Label Studio, and a browser."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from reader import CHROMIUM
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from loop.demo.server import ThrowawayServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +41,18 @@ def studio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Throwawa
     files_root = tmp_path_factory.mktemp("files")
     with ThrowawayServer(files_root=files_root, task_lock_ttl_s=5) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window."""
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium, or set CHROMIUM to where it is")
+    with api.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

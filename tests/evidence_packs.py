@@ -20,9 +20,9 @@ def run(*args: str | Path) -> Result:
     return result
 
 
-def play(folder: Path, n_rounds: int, **sections: str) -> Settings:
+def play(folder: Path, n_rounds: int, *, separation: float = 3.0, **sections: str) -> Settings:
     """A project of simulated answers, some rounds long."""
-    world = World(folder, separation=3.0)
+    world = World(folder, separation=separation)
     settings = world.settings(encoder='spec = "features:old.npz"', **sections)
     settings.folder.mkdir()
     with world.state(settings.state_url) as state:

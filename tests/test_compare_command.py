@@ -16,7 +16,7 @@ from loop.cli import main
 from loop.compare import compare_project
 from loop.controller import ask_first_batch, step
 from loop.features import FeatureStore
-from loop.others import read_others
+from loop.others import OTHERS, read_others
 from loop.page.figures import page_of
 from loop.page.write import as_html, write_after_step
 from loop.settings import Settings
@@ -219,13 +219,18 @@ def test_a_project_with_one_encoder_or_none_is_told_what_to_do(project: Settings
 
 
 def test_the_leads_page_asks_what_if_of_the_other_encoder_behind_each_decision(
-    project: Settings, tmp_path: Path
+    project: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with State.started(project.state_url) as state:
         at = state.last_report()["at"]  # type: ignore[index]
         before = page_of(project, state, EPOCH)
         assert not [one.name for one in before.what_if if "encoder" in one.name]
         write_after_step(project, state, EPOCH)
+        noted = len(state.facts(OTHERS))
+        with monkeypatch.context() as patched:  # a turn that waits measures nothing anew
+            patched.setattr("loop.others.compare_state", lambda *_: pytest.fail("measured twice"))
+            write_after_step(project, state, EPOCH)
+        assert len(state.facts(OTHERS)) == noted == 1
         page = page_of(project, state, EPOCH)
         (told,) = [one for one in page.what_if if "encoder" in one.name]
         assert told.name == "Another encoder: timm:better"

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from colleague import sign_up
 from PIL import Image
-from reader import CHROMIUM, Reader
+from reader import Reader
 from ward import Ward
 
 from annotate.interface import parse_interface
@@ -36,17 +36,6 @@ SAYS = ("yes", "no", "cannot tell")
 VALUE = {"yes": 1.0, "no": 0.0, "cannot tell": math.nan}
 BATCH, NEXT = 14, 6
 Truth = dict[str, dict[str, str]]  # item to what is to be seen on it
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium, or set CHROMIUM to where it is")
-    with api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

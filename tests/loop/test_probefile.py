@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from evidence_packs import play, run
 from loop_world import FINDINGS, World
 from pixels_encoder import Pixels, write_pictures
 from scipy.special import logit
 
 from annotate.interface import make_interface
-from loop.cli import main
-from loop.controller import ask_first_batch, step
+from loop.controller import ask_first_batch
 from loop.errors import BadInput
 from loop.images import open_image
 from loop.pictures import find_pictures
@@ -42,27 +41,7 @@ class Seen(Pixels):
 @pytest.fixture
 def project(tmp_path: Path) -> Settings:
     """A project whose probe was trained."""
-    world = World(tmp_path)
-    settings = world.settings(encoder='spec = "features:old.npz"')
-    settings.folder.mkdir()
-    with world.state(settings.state_url) as state:
-        told = {"spec": settings.encoder.spec, "fingerprint": FINGERPRINT, "dim": 8}
-        state.set_fact("encoder", told, EPOCH)
-        state.set_fact(
-            "project",
-            {"id": 1, "url": "http://127.0.0.1", "xml": make_interface(settings.project.findings).xml},
-            EPOCH,
-        )
-        loop = world.loop(state, settings=settings)
-        ask_first_batch(loop)
-        step(loop)
-    return settings
-
-
-def run(*args: str | Path) -> Result:
-    result = CliRunner().invoke(main, [*map(str, args)], env={"COLUMNS": "200"})
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
+    return play(tmp_path, 1, separation=2.0)
 
 
 def exported(project: Settings, out: Path) -> Path:
