@@ -74,7 +74,7 @@ def say_headline(
     lost = [name for name, told in still_open.items() if told.verdict == "OUT OF REACH"]
     if last.verdict == "STOP":
         if not still_open or (stop.rule == "mean" and len(lost) < len(still_open)):
-            return _reached(last, under, what_if, settings)
+            return _reached(last, under, what_if, left, settings)
         if len(lost) == len(still_open):
             return _out_of_reach(last, under, lost)
         return _ended(last, still_open, settings)
@@ -107,7 +107,11 @@ def needed_text(needed: Needed) -> str:
 
 
 def _reached(
-    last: StepReport, under: dict[str, FindingReport], what_if: Sequence[WhatIf], settings: Settings
+    last: StepReport,
+    under: dict[str, FindingReport],
+    what_if: Sequence[WhatIf],
+    left: int,
+    settings: Settings,
 ) -> Headline:
     certified = [name for name, told in under.items() if told.verdict == "CERTIFIED"]
     if len(certified) == len(under):
@@ -135,17 +139,18 @@ def _reached(
         if settings.stop.rule != "mean"
         else f"The model has very likely reached the mean target over {which}.",
         last.remedy,
-        f"{FORECAST}{_say_proof(what_if)}",
+        f"{FORECAST}{_say_proof(what_if, left)}",
     )
 
 
-def _say_proof(what_if: Sequence[WhatIf]) -> str:
+def _say_proof(what_if: Sequence[WhatIf], left: int) -> str:
     """What the proof would still take; empty where nobody can say."""
     proof = next((one.needed for one in what_if if one.name == PROOF), None)
     if proof is None or proof.high is None or proof.high == 0:
         return ""
     by = f", by {proof.date_high.day} {proof.date_high:%b %Y} at the latest" if proof.date_high else ""
-    return f' It takes {needed_text(proof)}{by}: set [stop] evidence = "certified" and go on.'
+    how = f' It takes {needed_text(proof)}{by}: set [stop] evidence = "certified" and go on.'
+    return f"{how}{_say_left(proof, left)}"
 
 
 def _wrong(n: int, settings: Settings) -> str:

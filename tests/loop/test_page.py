@@ -28,7 +28,7 @@ from loop.page.figures import Page, page_of
 from loop.page.pace import Needed, Pace, cost, read_pace
 from loop.page.people import read_disputed, read_people
 from loop.page.verdict import say_headline
-from loop.page.what_if import ask_what_if
+from loop.page.what_if import PROOF, ask_what_if
 from loop.page.write import as_html, write_after_step, write_csv, write_page
 from loop.project import Loop
 from loop.sections import CostSettings
@@ -429,6 +429,17 @@ def test_too_few_images_or_too_small_a_budget_is_said_beside_what_is_needed(
         assert f"Only {left} more images can be labelled" in told.sure
     row = replace(page, what_if=(decided,), left=left)
     assert ("that archive and budget leave" in as_html(row)) == (left < 90)
+
+
+@pytest.mark.parametrize(("left", "said"), [(900, ""), (250, ": perhaps too few."), (100, ": too few.")])
+def test_the_price_of_a_proof_is_told_with_what_is_left(
+    ward: tuple[Loop, Page, StepReport], left: int, said: str
+) -> None:
+    loop, page, report = ward
+    proof = replace(page.what_if[0], name=PROOF, needed=Needed(220.0, 780.0))
+    told = say_headline(decided_as(report, "LIKELY REACHED"), [page.what_if[0], proof], left, loop.settings)
+    assert 'It takes about 220 to 780 more images: set [stop] evidence = "certified" and go on.' in told.sure
+    assert told.sure.endswith(said or "and go on.")
 
 
 def test_a_finding_without_a_forecast_does_not_hide_the_others(ward: tuple[Loop, Page, StepReport]) -> None:
