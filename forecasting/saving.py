@@ -60,6 +60,9 @@ FEWEST = 5
 FEWEST_LABELS = 40
 """Labels of the random stream, and of the active part, below which nothing is measured."""
 
+ROUNDING = 1e-9
+"""AUC below which a slope is rounding: where every probe is perfect at every size, its sign means nothing."""
+
 FARTHEST = 8.0
 """Worth of a label beyond which none is told: it would lie far outside of what was measured."""
 
@@ -138,7 +141,7 @@ def estimate_saving(
     quantile = float(student.ppf(0.5 + level / 2, N_GROUPS - 1))
     b, g = (float(slope) for slope in slopes[-1])
     low, high, shows = worth_interval(b, g, cov, quantile)
-    best = (b / g) ** (1 / POWER) if b > 0 and g > 0 else math.inf
+    best = (b / g) ** (1 / POWER) if min(b, g) > ROUNDING else math.inf
     return Saving(
         n=n,
         n_random=n_random,
@@ -259,7 +262,7 @@ def worth_interval(b: float, g: float, cov: Array, quantile: float) -> tuple[flo
 
     def told(w: Array) -> Mask:
         spread = cov[0, 0] - 2 * w * cov[0, 1] + w * w * cov[1, 1]
-        return np.asarray(np.abs(b - g * w) > quantile * np.sqrt(np.maximum(spread, 0.0)))
+        return np.asarray(np.abs(b - g * w) > ROUNDING + quantile * np.sqrt(np.maximum(spread, 0.0)))
 
     w = np.linspace(0.0, 2 * FARTHEST**POWER, 4001)
     at_one = bool(told(np.array([1.0]))[0])

@@ -159,6 +159,17 @@ def test_flat_curves_bound_nothing_and_say_so() -> None:
     assert "nothing that we can show" in say_saving(make(0.0, low * 400 - 400, float("inf"), 0))
 
 
+def test_probes_that_are_perfect_at_every_size_show_nothing() -> None:
+    """Before, the sign of a rounding was told as a cost of 100 labels."""
+    rng = np.random.default_rng(0)
+    y = (rng.random((200, 1)) < 0.4).astype(float)
+    x = np.column_stack([10 * y[:, 0], np.zeros((200, 4))])
+    scorer = make_ridge_scorer(x, y, 1.0)
+    told = estimate_saving(y, patients(len(y)), np.arange(200) % 2 == 0, scorer, rng)
+    assert (told.difference, told.shows, told.low, told.high) == (0, 0, -200, float("inf"))
+    assert not np.isfinite(told.saved)
+
+
 def make(saved: float, low: float, high: float, shows: int) -> Saving:
     return Saving(400, 220, np.ones(1, bool), 0.01, 0.004, saved, low, high, 0.95, shows)
 
