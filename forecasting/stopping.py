@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from forecasting.powerlaw import Forecast
 
 
+SPENT = ("The budget of ", "No image is left to ask.")
+"""How a reason begins where a project stops with findings open, because nothing more may be labelled."""
+
+
 class Verdict(StrEnum):
     """Where one finding stands."""
 
@@ -233,13 +237,12 @@ def decide_project(
         )
     if budget is not None and n_labels >= budget:
         return _stop(
-            f"The budget of {counted(budget, 'label')} is spent. Still open: {_say_open(still_open)}. "
-            f"{reached}",
+            f"{SPENT[0]}{counted(budget, 'label')} is spent. Still open: {_say_open(still_open)}. {reached}",
             "Raise [stop] budget (each open finding tells how many more labels it needs), or accept the AUC of now.",
         )
     if n_pool_left <= 0:
         return _stop(
-            f"No image is left to ask. Still open: {_say_open(still_open)}. {reached}",
+            f"{SPENT[1]} Still open: {_say_open(still_open)}. {reached}",
             "Add images of new patients, or accept the AUC of now.",
         )
     mean = ""

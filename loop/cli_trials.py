@@ -113,7 +113,7 @@ def simulate(
     Example:
       loop simulate --features features.npz --labels labels.csv --group patient --finding Effusion --target 0.85
     """
-    from loop.arms import compare_arms
+    from loop.arms import compare_arms, compare_auc
     from loop.errors import BadInput
     from loop.page.figures import page_of
     from loop.page.write import write_page
@@ -138,14 +138,16 @@ def simulate(
             random.append(simulate_files(seed=each, **{**options, "strategy": "random"}))
         if not (as_json or quiet):
             show_simulation(runs[-1])
-    arms = compare_arms(runs, random, options["rule"] == "mean") if against_random else {}
+    told: dict[str, Any] = {"runs": runs, "summary": sum_up(runs)}
+    if against_random:
+        arms, at_end = compare_arms(runs, random, options["rule"] == "mean"), compare_auc(runs, random)
+        told["against_random"] = plain({**arms, "auc_at_end": at_end})
     if as_json:
-        summed = {"runs": runs, "summary": sum_up(runs)} | ({"against_random": plain(arms)} if arms else {})
-        print_json(runs[0] if seeds == 1 else summed)
+        print_json(runs[0] if seeds == 1 else told)
     elif seeds > 1 and not quiet:
         show_simulations(sum_up(runs))
-        if arms:
-            show_arms(options["strategy"], arms)
+        if against_random:
+            show_arms(options["strategy"], arms, at_end)
 
 
 @click.command()

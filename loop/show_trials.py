@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.text import Text
 
-from forecasting.words import probability_text
-from loop.arms import Paired
+from forecasting.words import auc_text, probability_text, signed_text
+from loop.arms import Paired, PairedAuc
 from loop.show import COLOURS, auc_cell, console, interval_cell, needed_cell, plain_table, verdict_text
 from loop.step_findings import IntervalReport
 
@@ -79,20 +79,26 @@ def show_simulations(summary: Mapping[str, Any]) -> None:
     out.print(table)
 
 
-def show_arms(strategy: str, arms: Mapping[str, Paired]) -> None:
+def show_arms(strategy: str, arms: Mapping[str, Paired], at_end: PairedAuc) -> None:
     """What a strategy saves against random, over the seeds of a simulation."""
     out = console()
-    for key, what in (("at_stop", "STOP"), ("to_target", "the true AUC is at the target")):
-        out.print(arms_text(strategy, what, arms[key]))
+    out.print(arms_text(strategy, "STOP", "the budget or the pool was spent", arms["at_stop"]))
+    out.print(arms_text(strategy, "the true AUC is at the target", "its run ended", arms["to_target"]))
+    if any(told.neither for told in arms.values()) and (said := end_text(strategy, at_end)):
+        out.print(said)
 
 
-def arms_text(strategy: str, what: str, told: Paired) -> str:
+def arms_text(strategy: str, what: str, end: str, told: Paired) -> str:
     """`Until STOP: uncertainty 320 labels, random 410; it saves 90, 95 % interval 20 to 160 (10 of 10 seeds).`"""
     seeds = f"({told.seeds} of {told.of} seeds)"
-    if told.saved is None or told.low is None or told.high is None:
+    if told.neither == told.of:
         return (
-            f"Until {what}: nothing to tell, both {strategy} and random came there in too few seeds {seeds}."
+            f"Until {what}: in none of {told.of} seeds did {strategy} or random come there before {end}, so nothing can be said of "
+            "labels. Give more of them (--max-labels), or a lower --target."
         )
+    rest = f"; in {told.neither} more neither came there before {end}" if told.neither else ""
+    if told.saved is None or told.low is None or told.high is None:
+        return f"Until {what}: nothing to tell, both {strategy} and random came there in too few seeds {seeds}{rest}."
     low, high = f"{told.low:,.0f}", f"{told.high:,.0f}"
     if told.low > 0:
         verdict = f"{strategy} saves {told.saved:,.0f} labels, 95 % interval {low} to {high}"
@@ -102,7 +108,19 @@ def arms_text(strategy: str, what: str, told: Paired) -> str:
         )
     else:
         verdict = f"nothing that we can show (95 % interval: {low} to {high} labels saved)"
-    return f"Until {what}: {told.strategy:,.0f} labels by {strategy}, {told.random:,.0f} at random; {verdict} {seeds}."
+    return f"Until {what}: {told.strategy:,.0f} labels by {strategy}, {told.random:,.0f} at random; {verdict} {seeds}{rest}."
+
+
+def end_text(strategy: str, told: PairedAuc) -> str:
+    """`With as many labels at the end (10 seeds): true AUC .803 by uncertainty, .795 at random; ...`; empty where nothing is told."""
+    ends = (told.difference, told.low, told.high)
+    if told.strategy is None or told.random is None or None in ends:
+        return ""
+    gain, low, high = (signed_text(end) for end in ends if end is not None)
+    return (
+        f"With as many labels at the end ({told.seeds} seeds): true AUC {auc_text(told.strategy)} by {strategy}, "
+        f"{auc_text(told.random)} at random; difference {gain}, 95 % interval {low} to {high}."
+    )
 
 
 def show_demo(told: Mapping[str, Any], picture: Path, page: Path, config: Path) -> None:

@@ -11,7 +11,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from forecasting.calibration import FEWEST, estimate_calibration
-from loop.arms import compare_arms, labels_to_target
+from loop.arms import compare_arms, compare_auc, labels_to_target
 from loop.batch import tell_trial
 from loop.controller import ask_first_batch, step
 from loop.features import FeatureTable
@@ -19,6 +19,7 @@ from loop.page.figures import page_of
 from loop.page.write import as_html
 from loop.probe import fit_probe, fit_projection
 from loop.show_step import batch_text
+from loop.show_trials import arms_text, end_text
 from loop.step_report import StepReport
 from loop.strategies import Choice
 from loop.strategies.registry import OURS
@@ -216,11 +217,12 @@ def test_few_positives_or_separated_classes_say_nothing_of_probabilities() -> No
     assert estimate_calibration(y, np.where(y == 1, 2.0, -2.0) + np.linspace(0, 0.1, 100), names) is None
 
 
-def rounds(*gaps: tuple[int, float]) -> dict[str, object]:
+def rounds(*gaps: tuple[int, float], reason: str = "Likely reached by the forecast: f.") -> dict[str, object]:
     return {
+        "reason": reason,
         "rounds": [
             {"labels": n, "findings": {"f": {"true_auc": 0.8 + gap, "target": 0.8}}} for n, gap in gaps
-        ]
+        ],
     }
 
 
@@ -238,3 +240,33 @@ def test_labels_to_the_target_lie_between_two_rounds_and_arms_are_paired_by_seed
     assert low == pytest.approx(30 - 4.303 * 5 / np.sqrt(3), abs=0.01)
     never = compare_arms([rounds((50, -0.1))] * 3, theirs, False)["to_target"]
     assert (never.seeds, never.saved) == (0, None)
+
+
+def test_arms_that_both_spend_the_budget_say_nothing_of_labels_but_of_the_auc_they_end_with() -> None:
+    spent = "The budget of 200 labels is spent. Still open: f (KEEP LABELLING)."
+    ours = [rounds((100, -0.1), (200, -0.05 + 0.001 * s), reason=spent) for s in range(4)]
+    theirs = [rounds((100, -0.1), (200, -0.07), reason=spent) for _ in range(4)]
+    told, at_end = compare_arms(ours, theirs, False), compare_auc(ours, theirs)
+    for what in ("at_stop", "to_target"):
+        assert (told[what].seeds, told[what].neither, told[what].saved) == (0, 4, None)
+        said = arms_text("ranked", "STOP", "all was spent", told[what])
+        assert "in none of 4 seeds did ranked or random come there before all was spent" in said
+        assert "labels saved" not in said
+    assert at_end.difference == pytest.approx(0.0215)
+    assert end_text("ranked", at_end).startswith(
+        "With as many labels at the end (4 seeds): true AUC .752 by ranked, .730 at random; difference +.022, 95 % interval +."
+    )
+
+
+def test_a_seed_that_spends_the_budget_in_one_arm_counts_with_it_and_in_both_is_told_apart() -> None:
+    spent = "No image is left to ask. Still open: f (KEEP LABELLING)."
+    none, late = rounds((200, -0.1), reason=spent), rounds((200, 0.1), reason=spent)
+    early = [rounds((100 + 10 * s, 0.1)) for s in range(3)]
+    told = compare_arms([*early, none], [late, late, late, none], False)["at_stop"]
+    assert (told.seeds, told.of, told.neither, told.saved) == (3, 4, 1, 90)
+    assert arms_text("ranked", "STOP", "all was spent", told).endswith(
+        "(3 of 4 seeds); in 1 more neither came there before all was spent."
+    )
+    apart = compare_auc([*early, none], [late, late, late, none])
+    assert (apart.seeds, apart.difference) == (1, None)
+    assert end_text("ranked", apart) == ""
