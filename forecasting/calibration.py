@@ -183,6 +183,9 @@ def _curve(y: Array, p: Array, reach: float) -> tuple[Bin, ...]:
         n, share = len(rows), float(y[rows].mean())
         middle = (share + reach**2 / (2 * n)) / (1 + reach**2 / n)
         half = reach * np.sqrt(share * (1 - share) / n + reach**2 / (4 * n * n)) / (1 + reach**2 / n)
-        low, high = float(max(0.0, middle - half)), float(min(1.0, middle + half))
-        bins.append(Bin(float(p[rows].mean()), share, low, high, n))
+        low, high = (
+            min(max(0.0, middle - half), share),
+            max(min(1.0, middle + half), share),
+        )  # but for rounding
+        bins.append(Bin(float(p[rows].mean()), share, float(low), float(high), n))
     return tuple(bins)

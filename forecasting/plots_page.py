@@ -1,13 +1,16 @@
-"""A learning curve as a piece of a web page: SVG whose colours are the page's own, so that it turns dark with it."""
+"""Pictures as pieces of a web page: SVG whose colours are the page's own, so that they turn dark with it."""
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 
 from forecasting.plots import CurveInfo, plot_curve
+from forecasting.plots_reliability import ReliabilityInfo, plot_reliability
 from forecasting.plots_style import white_figure
 
 COLOURS = {  # what the pictures are drawn in, and the page's variable that stands for it
@@ -33,10 +36,18 @@ def curve_svg(info: CurveInfo, key: str) -> str:
     Returns:
         The element, free of addresses, scripts and outside text; the same picture gives the same text.
     """
+    return _as_svg(lambda ax: plot_curve(info, ax).set_title("", loc="left"), key, (0.115, 0.15, 0.79, 0.75))
+
+
+def reliability_svg(info: ReliabilityInfo, key: str) -> str:
+    """Draw one finding's reliability as an SVG element; see `curve_svg`."""
+    return _as_svg(lambda ax: plot_reliability(info, ax), key, (0.145, 0.15, 0.79, 0.8))
+
+
+def _as_svg(draw: Callable[[Axes], object], key: str, place: tuple[float, float, float, float]) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": key, "font.family": "sans-serif"}):
         figure = white_figure(WIDTH, HEIGHT)
-        axes = figure.add_axes((0.115, 0.15, 0.79, 0.75))
-        plot_curve(info, axes).set_title("", loc="left")
+        draw(figure.add_axes(place))
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None})
     svg = out.getvalue()

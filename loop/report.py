@@ -42,6 +42,8 @@ class Report:
         history: One row a decision, oldest first.
         versions: One row a batch.
         curve_points: The measured points of the learning curves.
+        calibration: What probabilities are worth, one row a finding.
+        reliability: Probability and share of positives, one row a finding and fifth of the random images.
     """
 
     page: pd.DataFrame
@@ -58,6 +60,8 @@ class Report:
     history: pd.DataFrame
     versions: pd.DataFrame
     curve_points: pd.DataFrame
+    calibration: pd.DataFrame
+    reliability: pd.DataFrame
 
     def columns(self) -> pd.DataFrame:
         """Every column of every frame with what it holds."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from forecasting.words import auc_text, counted, level_text
+from forecasting.calibration import FEWEST
+from forecasting.words import auc_text, counted, level_text, listed
 from loop.show import auc_cell, console, interval_cell, labels_line, plain_table
 from loop.show_step import show_step
 from loop.step_findings import FindingReport
@@ -60,6 +61,8 @@ def show_status(status: Status) -> None:
     out.print(table)
     if status.last is not None:
         show_calibration(status.last.findings)
+        for said in reliability_lines(status.last.findings):
+            out.print(Text(said))
     if status.zero_shot:
         out.print(Text(zero_shot_text(status.zero_shot)))
     if status.history:
@@ -122,6 +125,23 @@ def show_calibration(findings: Mapping[str, FindingReport]) -> None:
             auc_text(one.brier_base),
         )
     console().print(table)
+
+
+def reliability_lines(findings: Mapping[str, FindingReport]) -> list[str]:
+    """`Effusion, said and seen by fifths of these images: 2 > 3, 9 > 8, ... %`, and which findings have too few labels to tell."""
+    lines = [
+        f"{name}, said > positive by fifths of these images, in %: "
+        + ", ".join(f"{100 * one.predicted:.0f} > {100 * one.observed:.0f}" for one in told.calibration.curve)
+        for name, told in findings.items()
+        if told.calibration is not None
+    ]
+    missing = [name for name, told in findings.items() if told.calibration is None]
+    if missing:
+        lines.append(
+            f"What probabilities are worth is not known yet of {listed(missing)}: that takes {FEWEST} positives and {FEWEST} negatives "
+            "on random images, whose classes the probe does not part without a miss."
+        )
+    return lines
 
 
 def random_text(count: LabelCount, unknown: Mapping[str, int]) -> str:

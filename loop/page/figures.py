@@ -16,6 +16,7 @@ from loop.opening import open_book_of
 from loop.page.decided import last_judged, refit, refit_others, settings_of
 from loop.page.pace import Needed, Pace, cost, read_pace
 from loop.page.people import Disputed, Person, ReadingTime, read_disputed, read_people, read_times
+from loop.page.reliability import Reliability, read_reliability
 from loop.page.verdict import Headline, say_headline
 from loop.page.what_if import Images, WhatIf, ask_encoder, ask_what_if, images_for_proof
 from loop.readings import labels_by_item
@@ -130,6 +131,7 @@ class Page:
     disputed: tuple[Disputed, ...]
     score: ScoreReport | None
     saving: SavingReport | None
+    reliability: Mapping[str, Reliability]
     history: tuple[RoundLine, ...]
     versions: tuple[Version, ...]
     amendments: tuple[str, ...]
@@ -208,6 +210,7 @@ def page_of(settings: Settings, state: State, at: datetime) -> Page:
         disputed=read_disputed(labels, book.findings),
         score=last.score if last else None,
         saving=last.saving if last else None,
+        reliability=read_reliability(last.findings if last else {}, book),
         history=status.history,
         versions=_versions(state),
         amendments=status.amendments,

@@ -25,6 +25,8 @@ TABLES: Mapping[str, str] = {
     "history": "One row a decision, oldest first.",
     "versions": "One row a batch: which probe and which encoder chose it.",
     "curve_points": "The measured points of the learning curves.",
+    "calibration": "What probabilities are worth on random images of patients new to the probe, one row a finding.",
+    "reliability": "Probability and share of positives, one row a finding and fifth of the random images.",
 }
 """What each table holds."""
 
@@ -39,6 +41,7 @@ COLUMNS: Mapping[str, str] = {
     "auc_low": "lower end of the interval of the AUC at the page's level",
     "aucs": "AUC of the finding then",
     "batch_size": "images of the present batch",
+    "brier_base": "Brier score of the share of positives, said of every image",
     "budget": "images that may be labelled; empty = no limit",
     "by_majority": "why the majority decides although Dawid and Skene were asked for",
     "cannot_tell": "images that nobody could tell",
@@ -89,17 +92,21 @@ COLUMNS: Mapping[str, str] = {
     "money_high": "cost in the currency, upper end",
     "money_low": "cost in the currency, lower end",
     "n": "labels of the finding",
+    "told.n": "images",
     "n_problems": "images that could not be used",
     "n_unreadable": "annotations that could not be read",
     "name": "the decision in a few words",
     "negatives": "images known not to have the finding",
     "no": "voices that say it is absent",
+    "observed": "share of positives",
+    "offset": "what mends a probability: its logit l becomes offset + scale l",
     "outstanding": "images of the present batch that nobody answered",
     "p_reached": "probability that the AUC has reached the target now",
     "pace.first": "first day of the pace, UTC",
     "per_week": "images labelled a week, mean; empty = too little history",
     "pool_left": "images that can still be asked",
     "positives": "images known to have the finding; of a proof, random ones",
+    "predicted": "mean probability",
     "project": "its name",
     "proof.needed": "log capital that certifies",
     "random_labels": "images labelled of the random stream",
@@ -113,6 +120,7 @@ COLUMNS: Mapping[str, str] = {
     "saving.low": "labels that active learning has saved, lower end; below 0 = lost",
     "saved": "labels that active learning has saved; empty = the curves do not say",
     "scored": "forecasts checked",
+    "scale": "what mends a probability: its logit l becomes offset + scale l",
     "second": "second annotator of the pair, Label Studio's user id",
     "seconds": "median seconds an image was open, breaks cut at ten minutes",
     "seconds_absent": "median seconds of readings that say it is absent",
@@ -136,6 +144,7 @@ COLUMNS: Mapping[str, str] = {
     "tolerance": "AUC below the target that the certificate allows",
     "undone": "whether a rollback took it back",
     "unknown": "images answered without a yes or no to the finding",
+    "value": "best guess",
     "verdict": "where the finding, or the project, stands",
     "version": "name of the batch in Label Studio",
     "yes": "voices that say it is present",
@@ -153,6 +162,10 @@ NESTED: Mapping[str, str] = {
     "now": "AUC now",
     "proof": "of the certificate",
     "proof.price": "images until the proof",
+    "told": "of the probabilities, on random images",
+    "told.brier": "Brier score: mean squared error of the probabilities",
+    "told.intercept": "calibration intercept: 0 = as many positives as predicted, above 0 = more",
+    "told.slope": "calibration slope: 1 = right, below 1 = probabilities too extreme",
     "share": "share of the images on which the annotator agreed",
 }
 """What nested figures are about."""
@@ -198,6 +211,15 @@ def tables_of(page: Page) -> dict[str, list[Row]]:
         "score": score.get("horizons", []),
         "history": told["history"],
         "versions": told["versions"],
+        "calibration": [
+            {"finding": name} | one | {"told": {k: v for k, v in (one["told"] or {}).items() if k != "curve"}}
+            for name, one in told["reliability"].items()
+        ],
+        "reliability": [
+            {"finding": name} | one
+            for name, row in told["reliability"].items()
+            for one in (row["told"] or {}).get("curve", ())
+        ],
         "curve_points": [
             dict(zip(("finding", "n", "auc", "auc_low", "auc_high"), (name, *point), strict=True))
             for name, points in told["curve_points"].items()

@@ -16,12 +16,13 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from forecasting.plots import CurveInfo
-from forecasting.plots_page import curve_svg
+from forecasting.plots_page import curve_svg, reliability_svg
 from forecasting.words import auc_text, count_text, counted, level_text, range_text, signed_text, target_text
 from loop.commits import whole
 from loop.others import note_others
 from loop.page.figures import Page, page_of
 from loop.page.pace import Needed
+from loop.page.reliability import draw_info
 from loop.page.tables import explain, tables_of
 from loop.page.verdict import WORDS
 from loop.settings import Settings
@@ -56,8 +57,13 @@ def as_html(page: Page, images: Mapping[str, str] = NOTHING) -> str:
     here = files("loop.page")
     template = env.from_string((here / "page.html.j2").read_text(encoding="utf-8"))
     curves = [(info, Markup(curve_svg(info, f"curve {k}"))) for k, info in enumerate(page.curves)]
+    reliability = [
+        (name, one, one.told and Markup(reliability_svg(draw_info(name, one.told), f"reliability {k}")))
+        for k, (name, one) in enumerate(page.reliability.items())
+    ]
     return template.render(
         page=page,
+        reliability=reliability,
         policy=Markup(POLICY),
         css=Markup((here / "page.css").read_text(encoding="utf-8")),
         curves=curves,

@@ -14,11 +14,13 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
-from scipy.special import ndtr, ndtri
+from scipy.special import expit, ndtr, ndtri
 
+from forecasting.calibration import estimate_calibration
 from forecasting.certificate import Asked, Evidence, weigh_evidence
 from forecasting.curve import LearningCurve, curve_from_points
 from forecasting.plots import CurveInfo, curve_info, draw_curves, plot_curve, plot_evidence, save
+from forecasting.plots_reliability import plot_reliability, reliability_info
 from forecasting.powerlaw import fit_bayes
 
 NAMES = [
@@ -126,6 +128,27 @@ def test_no_text_overlaps_another_or_leaves_the_picture(n: int, with_evidence: b
         assert box.x1 <= canvas.x1, text
         assert canvas.y0 <= box.y0, text
         assert box.y1 <= canvas.y1, text
+
+
+@pytest.mark.parametrize(("shift", "top"), [(0.0, 0.9), (-4.0, 0.2)])
+def test_reliability_is_drawn_as_measured_and_its_axes_end_where_the_shares_do(
+    shift: float, top: float
+) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(shift, 1.5, 1000)
+    told = estimate_calibration((rng.random(1000) < expit(logits)).astype(float), logits, np.arange(1000))
+    assert told is not None
+    info = reliability_info("effusion", told.curve, told.offset, told.scale, told.level)
+    ax = Figure().subplots()
+    assert plot_reliability(info, ax) is ax
+    assert ax.get_xlim() == ax.get_ylim() == (0, info.top)
+    assert info.top == pytest.approx(top)
+    assert info.high.max() <= info.top < info.high.max() + 0.1
+    points = ax.containers[0].get_children()[0]
+    np.testing.assert_allclose(points.get_xydata(), [(one.predicted, one.observed) for one in told.curve])
+    boxes = text_boxes(ax.figure)
+    for (first, a), (second, b) in combinations(boxes, 2):
+        assert not shrunk(a).overlaps(shrunk(b)), f"{first!r} lies on {second!r}"
 
 
 def text_boxes(figure: Figure) -> list[tuple[str, Bbox]]:

@@ -17,8 +17,9 @@ from loop_world import FINDINGS, World
 from ward_days import WardDays
 
 from annotate.records import Label
+from forecasting.calibration import estimate_calibration
 from forecasting.plots import curve_info, draw_curves, save
-from forecasting.plots_page import curve_svg
+from forecasting.plots_page import curve_svg, reliability_svg
 from forecasting.words import auc_text
 from loop.assess import Assessment, assess
 from loop.controller import ask_first_batch, step
@@ -27,6 +28,7 @@ from loop.page.decided import refit
 from loop.page.figures import Page, page_of
 from loop.page.pace import Needed, Pace, cost, read_pace
 from loop.page.people import read_disputed, read_people
+from loop.page.reliability import draw_info, say_reliability
 from loop.page.verdict import say_headline
 from loop.page.what_if import PROOF, ask_what_if
 from loop.page.write import as_html, write_after_step, write_csv, write_page
@@ -34,6 +36,7 @@ from loop.project import Loop
 from loop.sections import CostSettings
 from loop.settings import Settings, make_settings
 from loop.step_report import StepReport
+from loop.telling import report_calibration
 from loop.work import measure_work
 
 
@@ -198,7 +201,7 @@ def test_the_csv_has_the_names_and_numbers_of_the_json(
     _, page, _ = ward
     written = {path.stem for path in write_csv(page, tmp_path)}
     told = page.to_json()
-    assert written - {"page", "days", "kappas", "readers", "columns"} <= told.keys()
+    assert written - {"page", "days", "kappas", "readers", "calibration", "columns"} <= told.keys()
     with (tmp_path / "findings.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row, one in zip(rows, told["findings"], strict=True):
@@ -254,6 +257,7 @@ def test_hostile_names_are_shown_as_text_and_start_no_tag(ward: tuple[Loop, Page
         people=tuple(replace(one, annotator=HOSTILE) for one in page.people),
         disputed=tuple(replace(one, item=HOSTILE) for one in page.disputed),
         curves=tuple(replace(info, finding=HOSTILE) for info in page.curves),
+        reliability={f"{HOSTILE}{k}": one for k, one in enumerate(page.reliability.values())},
     )
     parsed = Tags(as_html(hostile))
     without = [
@@ -272,6 +276,63 @@ def test_a_curve_says_no_outside_text_and_is_the_same_each_time(ward: tuple[Loop
     assert "alert" not in curve_svg(info, "a")
     assert curve_svg(info, "a") == curve_svg(info, "a")
     assert not re.search(r"#[0-9a-f]{6}\b", curve_svg(info, "a"))  # every colour is the page's own
+
+
+def test_the_picture_of_reliability_is_the_calibration_of_the_decision(
+    ward: tuple[Loop, Page, StepReport],
+) -> None:
+    _, page, report = ward
+    html = as_html(page)
+    for name, one in page.reliability.items():
+        told = report.findings[name].calibration
+        assert told is not None
+        assert one.told == told
+        assert one.said in html
+        info = draw_info(name, told)
+        assert list(info.predicted) == [each.predicted for each in told.curve]
+        assert (info.low <= info.observed).all()
+        assert (info.observed <= info.high).all()
+        assert info.top >= info.high.max()
+        middle = len(info.grid) // 2
+        logit = np.log(info.grid[middle] / (1 - info.grid[middle]))
+        assert info.mended[middle] == pytest.approx(1 / (1 + np.exp(-told.offset - told.scale * logit)))
+        svg = reliability_svg(replace(info, finding=HOSTILE), "a")
+        assert svg == reliability_svg(info, "a")
+        assert not re.search(r"#[0-9a-f]{6}\b", svg)
+    assert html.count('aria-label="Reliability of') == len(page.reliability) == len(FINDINGS)
+
+
+def test_where_labels_are_too_few_for_reliability_the_page_says_how_many_it_takes(
+    ward: tuple[Loop, Page, StepReport],
+) -> None:
+    _, page, _ = ward
+    name, one = next(iter(page.reliability.items()))
+    few = replace(one, told=None, positives=3, negatives=90, said=say_reliability(None, 3, 90))
+    html = as_html(replace(page, reliability={name: few}))
+    assert "takes 10 positives and 10 negatives among the random images, and there are 3 and 90." in html
+    assert "Reliability of" not in html
+    assert "fewer labels, or the model parts the classes" in say_reliability(None, 30, 90)
+
+
+@pytest.mark.parametrize(
+    ("offset", "scale", "said"),
+    [
+        (0.0, 1.0, "No error of the probabilities can be told from chance (95 % intervals)."),
+        (2.0, 1.0, "too high for this archive"),
+        (-2.0, 1.0, "too low for this archive"),
+        (0.0, 3.0, "too extreme"),
+        (0.0, 0.3, "too timid"),
+    ],
+)
+def test_the_words_on_reliability_name_the_error(offset: float, scale: float, said: str) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(0, 1.5, 1500)
+    y = (rng.random(1500) < 1 / (1 + np.exp(-truth))).astype(float)
+    told = report_calibration(estimate_calibration(y, offset + scale * truth, np.arange(1500).astype(str)))
+    assert told is not None
+    found = say_reliability(told, 700, 800)
+    assert said in found
+    assert ("exported is mended" in found) == (said[:2] != "No")
 
 
 def test_a_name_with_dollar_signs_is_drawn_as_it_is_written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from loop.features import FeatureTable
 from loop.page.figures import page_of
 from loop.page.write import as_html
 from loop.probe import fit_probe, fit_projection
+from loop.show_status import reliability_lines
 from loop.show_step import batch_text
 from loop.show_trials import arms_text, end_text
 from loop.step_report import StepReport
@@ -114,6 +116,12 @@ def test_a_step_says_what_is_saved_and_its_report_survives_storage(tmp_path: Pat
     assert told.n == last.labels.random
     assert told.slope.low < told.slope.value < told.slope.high
     assert len(told.curve) == 5
+    bins = ", ".join(f"{100 * one.predicted:.0f} > {100 * one.observed:.0f}" for one in told.curve)
+    first, second = reliability_lines(
+        {**last.findings, "Pneumothorax": replace(last.findings["Pneumothorax"], calibration=None)}
+    )
+    assert first == f"Effusion, said > positive by fifths of these images, in %: {bins}"
+    assert "not known yet of Pneumothorax: that takes 10 positives and 10 negatives" in second
 
 
 @pytest.mark.parametrize("forced", [False, True])
