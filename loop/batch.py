@@ -178,21 +178,27 @@ def doubt_first(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:
 
 
 def _doubt_archive(loop: Loop, book: Book) -> list[str]:
-    """Fewer images, or a smaller budget, than a forecast needs: better known before the work than after it."""
-    needed, there = loop.settings.forecast.from_labels, len(book.items) + book.n_pool_left
-    budget = loop.settings.stop.budget
+    told = doubt_archive(loop.settings, len(book.items) + book.n_pool_left)
+    return [f"{told[0]}: this project will end without one. For a forecast, {told[1]}."] if told else []
+
+
+def doubt_archive(settings: Settings, there: int) -> tuple[str, str] | None:
+    """Fewer images, or a smaller budget, than a forecast needs, and the remedy: better known before the work than after it.
+
+    Args:
+        settings: ``stop.budget`` and ``forecast.from_labels``.
+        there: Images that are labelled or can be.
+    """
+    needed, budget = settings.forecast.from_labels, settings.stop.budget
     if there >= needed and (budget is None or budget >= needed):
-        return []
+        return None
     few = (
         f"Only {counted(there, 'image')} can be labelled"
         if there < needed
         else f"[stop] budget = {budget} ends labelling"
     )
     remedy = "give [images] source more images" if there < needed else "raise the budget"
-    return [
-        f"{few}, and forecasts begin at {needed} labels ([forecast] from_labels): this project will end without one. For a forecast, "
-        f"{remedy}."
-    ]
+    return f"{few}, and forecasts begin at {needed} labels ([forecast] from_labels)", remedy
 
 
 def _doubt_size(loop: Loop, book: Book, picks: Sequence[Pick]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from loop.checks import Check, Known, Verdict
-from loop.checks_source import check_source
+from loop.checks_source import check_enough, check_source
 from loop.encoders import EXAMPLES
 from loop.encoders.catalogue import list_encoders
 from loop.encoders.presence import weights_are_here, weights_file
@@ -39,6 +39,7 @@ def look_here(settings: Settings, known: Known | None) -> Iterator[Check]:
     yield check_images(settings, known)
     if known is not None:
         yield check_source(settings, known)
+    yield check_enough(settings, known)
     yield check_delivery(settings, known)
     yield check_encoder(settings, known)
     yield check_pickle(settings)

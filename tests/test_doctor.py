@@ -164,6 +164,32 @@ def started(config: Path) -> Path:
     return config
 
 
+def test_too_few_images_for_a_forecast_are_a_warning_before_the_start(config: Path) -> None:
+    check = by_name(examined(config)[1])["forecast"]
+    assert check["state"] == "warning"
+    assert check["fact"].startswith("Only 4 images can be labelled, and forecasts begin at 50 labels")
+    assert check["fix"].startswith("Give [images] source more images")
+    check = by_name(examined(config, "--set", "images.source=elsewhere")[1])["forecast"]
+    assert check["state"] == "not checked"
+
+
+def test_too_few_images_or_too_small_a_budget_for_a_forecast_is_a_warning_afterwards(started: Path) -> None:
+    def told(*sets: str) -> tuple[str, str]:
+        check = by_name(examined(started, *(part for each in sets for part in ("--set", each)))[1])[
+            "forecast"
+        ]
+        return check["state"], check["fact"]
+
+    assert told()[1].startswith("Only 30 images can be labelled")
+    assert told("forecast.from_labels=30") == (
+        "ok",
+        "30 images to label and no budget; forecasts begin at 30 labels",
+    )
+    state, fact = told("forecast.from_labels=30", "stop.budget=29")
+    assert state == "warning"
+    assert fact.startswith("[stop] budget = 29 ends labelling, and forecasts begin at 30 labels")
+
+
 def test_a_start_that_was_refused_is_told_as_not_started(config: Path) -> None:
     (config.parent / "ward").mkdir()
     World(config.parent, n=30).state(str(config.parent / "ward" / "state.db")).close()
