@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from forecasting.stopping import Verdict
 from forecasting.words import level_text
 from loop.page.figures import Page
 
@@ -69,6 +70,17 @@ class _Told(Collector):
             "Probability that the target is reached now.",
             [(name, p) for name, _, p in told if p is not None],
         )
+        rows = self._page.findings
+        yield _by_finding("target", "AUC to reach.", [(row.finding, row.target) for row in rows])
+        verdict = GaugeMetricFamily(
+            "annotation_loop_verdict",
+            "1 for the verdict in force, 0 for the others.",
+            labels=["finding", "verdict"],
+        )
+        for row in rows:
+            for each in Verdict:
+                verdict.add_metric([row.finding, each], float(row.verdict == each))
+        yield verdict
 
 
 def _gauge(name: str, says: str, value: float) -> Metric:

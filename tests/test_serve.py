@@ -25,6 +25,7 @@ parser = pytest.importorskip("prometheus_client.parser", reason="pip install 'an
 
 from flask.testing import FlaskClient  # noqa: E402
 
+from forecasting.stopping import Verdict  # noqa: E402
 from loop import schema  # noqa: E402
 from loop.cli import main  # noqa: E402
 from loop.controller import ask_first_batch, step  # noqa: E402
@@ -111,9 +112,26 @@ def test_the_metrics_are_the_figures_of_the_page(still: Loop) -> None:
         assert told["annotation_loop_auc_low", row.finding] == row.now.low
         assert told["annotation_loop_auc_high", row.finding] == row.now.high
         assert told["annotation_loop_p_reached", row.finding] == row.p_reached
+        assert told["annotation_loop_target", row.finding] == row.target
     assert told["annotation_loop_last_step_age_seconds", ""] == (NOW - page.history[-1].at).total_seconds()
     assert told["annotation_loop_errors", "image"] == told["annotation_loop_errors", "annotation"] == 0
     assert told["annotation_loop_read_failures_total", ""] == 0
+
+
+def test_the_verdict_of_a_finding_is_one_of_all_verdicts_even_without_a_forecast(still: Loop) -> None:
+    page = read_page(still.settings, NOW)
+    early = replace(page.findings[1], now=None, p_reached=None, verdict="CANNOT TELL")
+    text = write_metrics(replace(page, findings=(page.findings[0], early)), None, 0, NOW).decode()
+    told = {
+        (sample.labels["finding"], sample.labels["verdict"]): sample.value
+        for family in parser.text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "annotation_loop_verdict"
+    }
+    assert {verdict for _, verdict in told} == set(Verdict)
+    for row in (page.findings[0], early):
+        assert [each for each in Verdict if told[row.finding, each]] == [row.verdict]
+    assert metrics_of(text.encode())["annotation_loop_target", early.finding] == early.target
 
 
 def test_the_seconds_of_the_last_step_are_those_of_its_clock_and_left_out_where_nobody_noted_them(
