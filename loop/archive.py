@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,19 @@ from numpy.typing import NDArray
 
 from loop.encoders.table import read_table
 from loop.errors import BadInput
+
+PATIENT_WORDS = {
+    "patient",
+    "patientid",
+    "patientkey",
+    "pid",
+    "subject",
+    "subjectid",
+    "mrn",
+    "person",
+    "personid",
+}
+"""Names, but for case and punctuation, of columns that seem to tell patients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +37,14 @@ class LabelTable:
         y: Labels, shape ``(n, K)``: 1, 0, NaN = not known.
         patients: Shape ``(n,)``.
         findings: K names.
+        doubt: A column that seems to name patients, and was not used; empty if there is none.
     """
 
     names: tuple[str, ...]
     y: NDArray[np.float64]
     patients: NDArray[np.str_]
     findings: tuple[str, ...]
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +68,8 @@ class Archive:
         held = self.labels
         names = tuple(held.names[row] for row in chosen)
         return Archive(
-            LabelTable(names, held.y[chosen], held.patients[chosen], held.findings), self.features[chosen]
+            replace(held, names=names, y=held.y[chosen], patients=held.patients[chosen]),
+            self.features[chosen],
         )
 
 
@@ -93,6 +110,7 @@ def read_labels(path: Path, group: str | None, findings: Sequence[str] = ()) -> 
         y=np.column_stack([_read_column(table, name, path) for name in chosen]),
         patients=table[group or key].to_numpy(dtype=np.str_),
         findings=chosen,
+        doubt="" if group else _doubt_group(table, path, key),
     )
 
 
@@ -114,11 +132,11 @@ def read_archive(features: Path, labels: Path, group: str | None, findings: Sequ
     rows = [row for row, name in enumerate(table.names) if name in row_of]
     if not rows:
         raise BadInput(f"No name in {features} is in {labels}: the two files do not belong together.")
-    kept = LabelTable(
+    kept = replace(
+        table,
         names=tuple(table.names[row] for row in rows),
         y=table.y[rows],
         patients=table.patients[rows],
-        findings=table.findings,
     )
     return Archive(
         kept,
@@ -126,6 +144,19 @@ def read_archive(features: Path, labels: Path, group: str | None, findings: Sequ
         n_unembedded=len(table.names) - len(rows),
         n_unlabelled=len(row_of) - len(set(kept.names)),
     )
+
+
+def _doubt_group(table: pd.DataFrame, path: Path, key: str) -> str:
+    """A sentence on the first column that by its name and its repeated values seems to tell patients."""
+    for column in map(str, table):
+        word = re.sub(r"[^a-z]", "", column.lower())
+        n = table[column].nunique()
+        if column != key and word in PATIENT_WORDS and 1 < n < len(table):
+            return (
+                f"{path} has a column `{column}` ({n:,} names for {len(table):,} images) that is not used, so each image counts as a "
+                f"patient of its own; if it names patients, AUCs flatter and their intervals are too narrow. Give --group {column}."
+            )
+    return ""
 
 
 def _find_findings(table: pd.DataFrame, key: str, group: str | None) -> tuple[str, ...]:

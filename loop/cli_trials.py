@@ -137,7 +137,7 @@ def simulate(
         if against_random:
             random.append(simulate_files(seed=each, **{**options, "strategy": "random"}))
         if not (as_json or quiet):
-            show_simulation(runs[-1])
+            show_simulation(runs[-1], warn=each == seed)
     told: dict[str, Any] = {"runs": runs, "summary": sum_up(runs)}
     if against_random:
         arms, at_end = compare_arms(runs, random, options["rule"] == "mean"), compare_auc(runs, random)

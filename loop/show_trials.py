@@ -14,9 +14,11 @@ from loop.show import COLOURS, auc_cell, console, interval_cell, needed_cell, pl
 from loop.step_findings import IntervalReport
 
 
-def show_simulation(run: Mapping[str, Any]) -> None:
-    """The rounds of a simulated project as a table."""
+def show_simulation(run: Mapping[str, Any], warn: bool = True) -> None:
+    """The rounds of a simulated project as a table, after what looked odd in its files."""
     out = console()
+    for line in run["warnings"] if warn else ():
+        out.print(Text(line, style="yellow"))
     images = run["images"]
     out.print(
         f"seed {run['seed']}: {images['pool']:,} images to ask, {images['test']:,} held apart to measure the true AUC"

@@ -191,6 +191,7 @@ def simulate(
         "rounds": rounds,
         "verdict": report.verdict,
         "reason": report.reason,
+        "warnings": [known.doubt] if known.doubt else [],
     }
 
 

@@ -16,6 +16,7 @@ from readme_blocks import commands
 
 from forecasting.prior import PRIOR
 from forecasting.words import probability_text
+from loop.archive import read_labels
 from loop.cli import main
 from loop.priorfile import FittedPrior, Provenance, write_prior
 
@@ -331,6 +332,48 @@ def test_a_simulation_tells_every_round_with_its_true_auc(archive: tuple[Path, P
     )
     assert last["effusion"]["auc_low"] < last["effusion"]["auc"] < last["effusion"]["auc_high"]
     assert run(*args).output == result.output
+
+
+def test_a_simulation_says_that_a_patient_column_is_there_and_unused_once(archive: tuple[Path, Path]) -> None:
+    features, labels = archive
+    asked = (
+        "simulate",
+        "--features",
+        features,
+        "--labels",
+        labels,
+        "--max-labels",
+        "50",
+        "--finding",
+        "effusion",
+    )
+    said = "has a column `patient` (200 names for 400 images) that is not used"
+    told = run(*asked, "--seeds", "2")
+    assert told.exit_code == 0, told.output
+    assert " ".join(told.output.split()).count(said) == 1
+    (warning,) = json.loads(run(*asked, "--json").output)["warnings"]
+    assert said in warning
+    assert warning.endswith("Give --group patient.")
+    assert json.loads(run(*asked, "--json", "--group", "patient").output)["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "is_doubted"),
+    [
+        ("Patient ID", ["a", "a", "b", "c"], True),
+        ("SUBJECT_ID", ["a", "a", "b", "c"], True),
+        ("patient", ["a", "b", "c", "d"], False),  # each image is a patient of its own already
+        ("patient_age", ["40", "40", "50", "60"], False),
+    ],
+)
+def test_only_a_column_that_tells_patients_apart_is_doubted(
+    tmp_path: Path, column: str, values: list[str], is_doubted: bool
+) -> None:
+    rows = [f"{i}.png,{value},{i % 2}" for i, value in enumerate(values)]
+    (tmp_path / "labels.csv").write_text("\n".join([f"file,{column},mass", *rows]))
+    told = read_labels(tmp_path / "labels.csv", None)
+    assert told.findings == ("mass",)
+    assert bool(told.doubt) == is_doubted
 
 
 def test_a_simulation_says_which_images_it_had_to_leave_out(archive: tuple[Path, Path]) -> None:
