@@ -33,17 +33,18 @@ def export(out: Path, settings: Settings, quiet: bool, as_json: bool) -> None:
     """Write the probe that was trained last to PROBE, a .safetensors file.
 
     It holds one head a finding, the encoder that they need with its fingerprint, and what the last decision said of each
-    finding. It holds no image, no embedding and no label.
+    finding, and mean and spread of the archive's embeddings, so that `loop predict` can tell images unlike them. It holds no image,
+    no embedding of any and no label.
 
     \b
     Example:
       loop export probe.safetensors -c loop.toml
       loop predict new_images --probe probe.safetensors --out scores.csv
     """
-    from loop.probefile import read_project_probe, write_probe_file
+    from loop.probefile import add_likeness, read_project_probe, write_probe_file
     from loop.show_probe import show_probe_file
 
-    told = read_project_probe(settings)
+    told = add_likeness(read_project_probe(settings), settings)
     write_probe_file(told, out)
     tell(told, show_probe_file(out), quiet=quiet, as_json=as_json)
 
@@ -83,6 +84,8 @@ def predict(
 ) -> None:
     """Score a folder, zip file or CSV manifest of new images with an exported probe.
 
+    Says how many of them are unlike the archive that the probe was made on: nobody has measured what it says of such.
+
     \b
     Example:
       loop predict new_images --probe probe.safetensors --out scores.csv
@@ -91,7 +94,8 @@ def predict(
     from loop.encoders.reducing import load_reducing
     from loop.errors import BadInput
     from loop.pictures import find_pictures
-    from loop.probefile import read_probe_file, score_pictures
+    from loop.predict import score_pictures
+    from loop.probefile import read_probe_file
     from loop.reduced import ReducedImages
     from loop.show import Progress
     from loop.show_probe import show_scored

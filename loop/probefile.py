@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from loop.commits import whole
-from loop.encoders import Encoder
-from loop.encoders.embed import Workers
 from loop.encoders.reducing import named
-from loop.encoders.table import TableEncoder, read_table
 from loop.errors import BadInput
+from loop.likeness import Likeness, measure_likeness
 from loop.opening import require_asked
-from loop.pictures import Picture
 from loop.probe import Probe
 from loop.settings import Settings
+from loop.start import open_features
 from loop.state import State
-from loop.step_report import as_json
-from loop.table import encode_table
 
 KEY = "annotation-loop probe 1"
 """Of the metadata; the only one, for safetensors writes several in any order."""
 
 TENSORS = ("coef", "intercept", "strength", "fitted", "n_positive", "n_negative")
+ARCHIVE = ("archive_mean", "archive_scale")
+SAMPLE = 20_000  # images of an archive; mean and deviation need no more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +43,7 @@ class ProbeFile:
         findings: Per finding what the last decision said: AUC now with its interval, verdict, target, calibration.
         labels: Labelled images that trained it.
         at: When, ISO 8601.
+        likeness: Where the archive's images lie, so that others can be told; None = too few, or the embeddings were not there.
     """
 
     project: str
@@ -58,6 +54,7 @@ class ProbeFile:
     findings: dict[str, Any]
     labels: int
     at: str
+    likeness: Likeness | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All but the weights, as JSON-ready values."""
@@ -71,33 +68,8 @@ class ProbeFile:
             "at": self.at,
             "not_fitted": self.probe.not_fitted(),
             "findings": self.findings,
+            "radius": self.likeness.radius if self.likeness else None,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What `loop predict` wrote.
-
-    Attributes:
-        out: The table of scores.
-        images: Images that were found.
-        rows: Of these, scored.
-        findings: Findings that have a score.
-        not_fitted: Finding to why it has none.
-        problems: Images without a score, each with its reason.
-    """
-
-    out: str
-    images: int
-    rows: int
-    findings: tuple[str, ...]
-    not_fitted: dict[str, str]
-    problems: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON-ready values."""
-        told: dict[str, Any] = as_json(self)
-        return told
 
 
 def read_project_probe(settings: Settings) -> ProbeFile:
@@ -131,6 +103,19 @@ def read_project_probe(settings: Settings) -> ProbeFile:
         )
 
 
+def add_likeness(told: ProbeFile, settings: Settings) -> ProbeFile:
+    """The same probe with where the project's images lie, if their embeddings are there."""
+    if not (settings.features_folder / told.fingerprint).is_dir():
+        return told
+    rng = np.random.default_rng([settings.project.seed, 4])
+    with State.started(settings.state_url) as state:
+        features = open_features(settings, state)
+        held = [item.item for item in state.items() if features.has(item.item)]
+        chosen = rng.choice(len(held), min(len(held), SAMPLE), replace=False)
+        sample = features.read([held[row] for row in np.sort(chosen)])
+    return replace(told, likeness=measure_likeness(sample, rng))
+
+
 def write_probe_file(told: ProbeFile, out: Path) -> None:
     """Write a probe as safetensors; equal probes give equal bytes.
 
@@ -140,6 +125,8 @@ def write_probe_file(told: ProbeFile, out: Path) -> None:
     from safetensors.numpy import save
 
     tensors = {name: np.ascontiguousarray(getattr(told.probe, name)) for name in TENSORS}
+    if told.likeness is not None:
+        tensors |= dict(zip(ARCHIVE, (told.likeness.mean, told.likeness.scale), strict=True))
     about = {**told.to_json(), "finding_names": list(told.probe.findings), "n_min": told.probe.n_min}
     metadata = {KEY: json.dumps({**about, "sha256": _digest(about, tensors)}, sort_keys=True)}
     with whole(out) as draft:
@@ -161,11 +148,12 @@ def read_probe_file(path: Path) -> ProbeFile:
                 raise BadInput(f"{path} is no probe that `loop export` wrote.")
             about = json.loads(metadata[KEY])
             parts: dict[str, Any] = {name: file.get_tensor(name) for name in TENSORS}
+            archive: dict[str, Any] = {name: file.get_tensor(name) for name in ARCHIVE if name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise BadInput(
             f"{path} cannot be read as a probe ({error}). Export it again with `loop export`."
         ) from None
-    if not isinstance(about, dict) or about.pop("sha256", None) != _digest(about, parts):
+    if not isinstance(about, dict) or about.pop("sha256", None) != _digest(about, parts | archive):
         raise BadInput(
             f"{path} was changed or damaged: its checksum is another. Export it again with `loop export`."
         )
@@ -181,10 +169,13 @@ def read_probe_file(path: Path) -> ProbeFile:
             findings=dict(about["findings"]),
             labels=int(about["labels"]),
             at=str(about["at"]),
+            likeness=Likeness(archive[ARCHIVE[0]], archive[ARCHIVE[1]], float(about["radius"]))
+            if archive
+            else None,
         )
     except (KeyError, TypeError, ValueError):
         raise BadInput(f"{path} lacks what a probe needs. Export it again with `loop export`.") from None
-    if not _fits(probe):
+    if not _fits(probe) or any(part.shape != (len(probe.coef),) for part in archive.values()):
         raise BadInput(f"{path}: heads and findings do not agree. Export it again with `loop export`.")
     return told
 
@@ -202,67 +193,10 @@ def _fits(probe: Probe) -> bool:
     )
 
 
-def score_pictures(
-    told: ProbeFile,
-    pictures: Sequence[Picture],
-    encoder: Encoder,
-    out: Path,
-    stores: Path | None,
-    batch_size: int,
-    shows: Callable[[str, int, int], None],
-    workers: Workers | None = None,
-) -> Scored:
-    """Score new images, and write a CSV: ``file``, then a probability a finding. It appears whole or not at all.
-
-    Args:
-        told: The probe.
-        pictures: What `find_pictures` found.
-        encoder: The model that the probe names.
-        out: The CSV.
-        stores: Folder that keeps the embeddings, so that a second run need not encode; None = they are not kept.
-        batch_size: Images a batch.
-        shows: Told of the progress.
-        workers: Who embeds; None = this process.
-
-    A table of vectors that somebody else computed is believed to be of the same model: its fingerprint is that of its numbers.
-
-    Raises:
-        BadInput: Another encoder, or none of the images can be used.
-    """
-    if isinstance(encoder, TableEncoder) and told.encoder.startswith("features:"):
-        if encoder.dim != len(told.probe.coef):
-            raise BadInput(
-                f"The probe's vectors have {len(told.probe.coef):,} numbers, those of {encoder.path} {encoder.dim:,}: they are of "
-                "another model."
-            )
-    elif encoder.fingerprint != told.fingerprint:
-        raise BadInput(
-            f"The probe was trained on {told.encoder} with the fingerprint {told.fingerprint[:8]}; here {encoder.spec} has "
-            f"{encoder.fingerprint[:8]}: other weights or preprocessing, to which its heads mean nothing. Use the same files and "
-            "versions, or train and export anew."
-        )
-    with TemporaryDirectory(prefix="loop-predict-") as folder:
-        table = Path(folder) / "features.npz"
-        tabled = encode_table(pictures, encoder, table, stores or Path(folder), batch_size, shows, workers)
-        vectors, names = read_table(table)
-    proba = told.probe.predict(vectors.astype(np.float32))  # (n, K)
-    fitted = told.probe.fitted
-    findings = tuple(name for name, has in zip(told.probe.findings, fitted, strict=True) if has)
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["file", *findings])
-    rows.writerows(
-        [name, *(f"{p:.6f}" for p in scores)] for name, scores in zip(names, proba[:, fitted], strict=True)
-    )
-    with whole(out) as draft:
-        draft.write_text(text.getvalue(), encoding="utf-8")
-    return Scored(str(out), tabled.images, tabled.rows, findings, told.probe.not_fitted(), tabled.problems)
-
-
 def _digest(about: Mapping[str, Any], tensors: Mapping[str, Any]) -> str:
     """SHA-256 of all that a file holds; safetensors itself has none."""
     digest = sha256(json.dumps(about, sort_keys=True).encode())
-    for name in TENSORS:
+    for name in (*TENSORS, *(name for name in ARCHIVE if name in tensors)):
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
         digest.update(np.ascontiguousarray(tensors[name]).tobytes())
     return digest.hexdigest()

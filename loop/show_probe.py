@@ -13,7 +13,8 @@ from loop.show import console
 
 if TYPE_CHECKING:
     from loop.evidence import Pack
-    from loop.probefile import ProbeFile, Scored
+    from loop.predict import Scored
+    from loop.probefile import ProbeFile
 
 MOST_LISTED = 10
 
@@ -52,6 +53,22 @@ def show_scored(told: Scored) -> None:
         Text(
             f"Wrote {told.out}: {told.rows:,} of {counted(told.images, 'image')}, {', '.join(told.findings) or 'no finding'}."
         )
+    )
+    if said := unlike_text(told):
+        to.print(Text(said, style="yellow" if told.doubtful else ""))
+
+
+def unlike_text(told: Scored) -> str:
+    """`23 of 60 images are unlike the archive ...`; empty where nothing can be told of it."""
+    if told.unlike is None:
+        return ""
+    n = len(told.unlike)
+    text = f"{n:,} of {counted(told.rows, 'image')} {'is' if n == 1 else 'are'} unlike those of the archive"
+    if not told.doubtful:
+        return f"{text}; of its own, about 1 in 100 is."
+    return (
+        f"{text}, of whose own about 1 in 100 is. Nobody has measured the probe on such images: neither AUC nor probabilities hold for them. "
+        "Look at some (--json names them), and label images of this kind before you trust the scores."
     )
 
 

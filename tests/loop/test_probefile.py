@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,15 @@ from scipy.special import logit
 from annotate.interface import make_interface
 from loop.controller import ask_first_batch
 from loop.errors import BadInput
+from loop.features import FeatureStore
 from loop.images import open_image
+from loop.likeness import is_beyond_chance, measure_likeness
 from loop.pictures import find_pictures
+from loop.predict import score_pictures
 from loop.probe import Probe
-from loop.probefile import read_probe_file, read_project_probe, score_pictures, write_probe_file
+from loop.probefile import add_likeness, read_probe_file, read_project_probe, write_probe_file
 from loop.settings import Settings
+from loop.show_probe import unlike_text
 from loop.simulate import EPOCH
 from loop.state import State
 
@@ -184,3 +189,68 @@ def test_before_a_probe_was_trained_nothing_is_exported(tmp_path: Path) -> None:
         ask_first_batch(world.loop(state))
     result = run("export", tmp_path / "p.safetensors", "-c", tmp_path / "loop.toml")
     assert (result.exit_code, "run `loop step`" in result.output) == (2, True)
+
+
+def with_embeddings(project: Settings) -> World:
+    """The same project with its embeddings on disk, as `loop start` leaves them."""
+    world = World(project.folder.parent, separation=2.0)
+    store = FeatureStore.open(project.features_folder / FINGERPRINT, FINGERPRINT, world.dim)
+    names = [item.item for item in world.items]
+    store.append(names, world.features.read(names))
+    return world
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.0])
+def test_images_unlike_the_archive_are_counted_and_told(
+    project: Settings, tmp_path: Path, shift: float
+) -> None:
+    world = with_embeddings(project)
+    probe = exported(project, tmp_path / "probe.safetensors")
+    pictures = write_pictures(tmp_path / "new", 40)
+    names = sorted(path.name for path in pictures.iterdir())
+    drawn = World(tmp_path, n=40, separation=2.0, seed=5)
+    feat = drawn.features.read([item.item for item in drawn.items]) + shift
+    np.savez(tmp_path / "new.npz", feat=feat.astype(np.float16), name=np.array(names))
+    args = ("predict", pictures, "--probe", probe, "--out", tmp_path / "s.csv")
+    args = (*args, "--encoder", f"features:{tmp_path / 'new.npz'}")
+    told = json.loads(run(*args, "--json").output)
+    held = read_probe_file(probe).likeness
+    assert held is not None
+    assert told["unlike"] == [name for name, far in zip(names, held.find_unlike(feat), strict=True) if far]
+    assert told["doubtful"] == (shift > 0)
+    said = " ".join(run(*args).output.split())
+    assert f"{len(told['unlike'])} of 40 images" in said
+    assert ("Nobody has measured the probe on such images" in said) == (shift > 0)
+    rows = world.features.read([item.item for item in world.items]).astype(np.float16).astype(float)
+    np.testing.assert_allclose(held.mean, rows.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(held.scale, rows.std(axis=0), atol=1e-5)
+
+
+def test_a_probe_whose_archive_is_not_there_or_too_small_tells_nothing_of_likeness(
+    project: Settings, tmp_path: Path
+) -> None:
+    told = read_project_probe(project)
+    assert add_likeness(told, project).likeness is None
+    assert not (project.features_folder / FINGERPRINT).exists()
+    assert measure_likeness(np.zeros((99, 4), np.float32), np.random.default_rng(0)) is None
+    pictures = find_pictures(write_pictures(tmp_path / "new", 3))
+    encoder = Seen(dim=len(told.probe.coef))
+    scored = score_pictures(told, pictures, encoder, tmp_path / "s.csv", None, 3, lambda *_: None)
+    assert (scored.unlike, scored.doubtful, unlike_text(scored)) == (None, False, "")
+
+
+def test_of_an_archive_s_own_images_one_in_a_hundred_is_unlike_however_few_there_are() -> None:
+    """On images that had no part in the measure, over 40 archives: binomial, but for the threshold's own error."""
+    far = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x = (rng.standard_t(5, size=(2150, 64)) @ np.diag(np.arange(1, 65) ** -0.5)).astype(np.float32)
+        likeness = measure_likeness(x[:150], rng)  # as many as there are dimensions, about
+        assert likeness is not None
+        far.append(likeness.find_unlike(x[150:]).mean())
+    assert 0.004 < np.mean(far) < 0.02
+    assert not is_beyond_chance(2, 40)
+    assert is_beyond_chance(5, 40)
+    assert not is_beyond_chance(24, 1161)  # of Kermany's own, whose patients have many images each
+    assert is_beyond_chance(600, 1161)
+    assert not is_beyond_chance(0, 0)
