@@ -142,8 +142,11 @@ def score_pool(
     features: Features, items: Sequence[str], probe: Probe
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Score a pool of any size in chunks; returns probabilities, shape ``(n, K)``, NaN where a head is not fitted."""
-    parts = [probe.predict(vectors) for _, vectors in features.chunks(items)]
-    return np.concatenate(parts) if parts else np.empty((0, len(probe.findings)))
+    scores, done = np.empty((len(items), len(probe.findings))), 0
+    for some, vectors in features.chunks(items):
+        scores[done : done + len(some)] = probe.predict(vectors)
+        done += len(some)
+    return scores
 
 
 def version_of(project: str, number: int, picks: Sequence[Pick]) -> str:

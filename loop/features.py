@@ -8,6 +8,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import compress, count
+from mmap import ACCESS_READ, mmap
+from operator import ne
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from loop.commits import BATCH, RECORD_BYTES, VOID, Batch, Record, pack, sync, sync_folder, unpack, whole
 from loop.errors import BadInput, Unavailable
+from loop.halves import as_slice, widen
 
 ID_BYTES = 16  # an item id is 32 hexadecimal digits
 ABOUT = "encoder.json"
 FILES = ("vectors.f16", "items.bin", "commits.log")
 ITEM = re.compile(r"[0-9a-f]{32}")
 LARGEST = float(np.finfo(np.float16).max)
+RUN = 256  # ids compared at once
 
 
 class Features(Protocol):
@@ -141,6 +146,7 @@ class FeatureStore:
                 (folder / name).touch()
             sync_folder(folder)
         self._row: dict[str, int] = {}
+        self._ids: list[str] = []  # by row; empty where a batch is void
         self._batches: dict[int, Batch] = {}  # those in force, by first row
         self._n_rows = self._n_records = self._n_cut_off = 0
         self.refresh()
@@ -235,13 +241,12 @@ class FeatureStore:
 
     def read(self, items: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of some items, shape ``(n, d)``. A missing one is a KeyError."""
-        rows = np.array([self._row[item] for item in items], dtype=np.int64)
-        if not len(rows):
+        if not len(items):
             return np.empty((0, self.dim), dtype=np.float32)
-        mapped = np.memmap(
-            self.folder / "vectors.f16", dtype=np.float16, mode="r", shape=(self._n_rows, self.dim)
-        )
-        return np.asarray(mapped[rows], dtype=np.float32)
+        rows = self._find(list(items))
+        with (self.folder / "vectors.f16").open("rb") as file:
+            mapped = mmap(file.fileno(), self._n_rows * self._row_bytes, access=ACCESS_READ)
+        return widen(np.frombuffer(mapped, np.float16).reshape(-1, self.dim)[as_slice(rows)])
 
     def chunks(
         self, items: Sequence[str], size: int = 4096
@@ -308,6 +313,8 @@ class FeatureStore:
             dropped = map(self._batches.pop, void & self._batches.keys())
             gone = {row for batch in dropped for row in range(batch.start, batch.start + batch.n)}
             self._row = {item: row for item, row in self._row.items() if row not in gone}
+            for row in gone:
+                self._ids[row] = ""
         behind = [b.start + b.n for kind, b in filter(None, records[n_sound:]) if kind == BATCH]
         self._n_cut_off = max(0, max(behind, default=0) - end)
 
@@ -338,13 +345,28 @@ class FeatureStore:
         return 2 * self.dim
 
     def _forget(self) -> None:
-        self._row, self._batches = {}, {}
+        self._row, self._ids, self._batches = {}, [], {}
         self._n_rows = self._n_records = self._n_cut_off = 0
 
     def _take(self, batch: Batch, items: Sequence[str]) -> None:
         self._batches[batch.start] = batch
         self._n_rows = batch.start + batch.n
         self._row.update(zip(items, range(batch.start, self._n_rows), strict=True))
+        self._ids += items
+
+    def _find(self, items: list[str]) -> NDArray[np.intp]:
+        """Rows of some items. Where most are neighbours in the file, runs of them are told from the ids in its order."""
+        n, first, last = len(items), self._row[items[0]], self._row[items[-1]]
+        if not n <= last - first + 1 <= n + n // 16:
+            return np.fromiter(map(self._row.__getitem__, items), np.intp, n)
+        rows, at = np.empty(n, np.intp), 0
+        while at < n:
+            row = self._row[items[at]]
+            here, there = items[at : at + RUN], self._ids[row : row + RUN]
+            run = next(compress(count(), map(ne, here, there)), min(len(here), len(there)))
+            rows[at : at + run] = np.arange(row, row + run)
+            at += run
+        return rows
 
     def _read_ids(self, batch: Batch) -> list[str]:
         ids = self._read_part("items.bin", batch, ID_BYTES)

@@ -127,9 +127,8 @@ class Probe:
 
     def predict(self, features: Features) -> Array:
         """Probability of each finding, ``(n, K)``, from raw features ``(n, d)``; NaN where not fitted."""
-        logits = np.full((len(features), len(self.findings)), np.nan)
-        logits[:, self.fitted] = features @ self.coef[:, self.fitted] + self.intercept[self.fitted]
-        return np.asarray(expit(logits), np.float64)
+        logits = features @ self.coef + self.intercept  # (n, K)
+        return np.asarray(expit(logits, out=logits), np.float64)
 
     def not_fitted(self) -> dict[str, str]:
         """Why a finding has no head, in words, for those that have none."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from loop.errors import BadInput
 from loop.features import Features
+from loop.halves import as_slice
 
 if TYPE_CHECKING:
     from loop.probe import Probe, Projection
@@ -42,7 +43,11 @@ class Vectors:
 
     def raw(self, rows: Rows) -> NDArray[np.float32]:
         """As the encoder made them, shape ``(r, d)``."""
-        return np.asarray(self._features.read([self._items[row] for row in rows.tolist()]), np.float32)
+        run = as_slice(rows)
+        items = (
+            self._items[run] if isinstance(run, slice) else list(map(self._items.__getitem__, run.tolist()))
+        )
+        return np.asarray(self._features.read(items), np.float32)
 
     def read(self, rows: Rows) -> NDArray[np.float32]:
         """As strategies see them, shape ``(r, d)``."""

@@ -106,6 +106,22 @@ def test_chunks_are_what_read_gives(tmp_path: Path, size: int) -> None:
         np.testing.assert_array_equal(np.concatenate([x for _, x in chunks]), features.read(items))
 
 
+@pytest.mark.parametrize("left_out", [(), (0, 300, 301, 999), range(0, 1000, 40), range(0, 1000, 2)])
+def test_neighbours_and_gaps_and_strays_are_read_alike(
+    tmp_path: Path, left_out: range | tuple[int, ...]
+) -> None:
+    store = filled(tmp_path, n_batches=10, size=100)
+    some = [n for n in range(1000) if n not in left_out]
+    assert holds(store, some)
+    assert holds(store, some[::-1])
+    assert holds(
+        store, [some[0], *some[5:300], *some[1:5], *some[300:]]
+    )  # from first to last, but not in order
+    assert holds(store, [some[0], some[1], some[1], *some[3:]])
+    with pytest.raises(KeyError, match=name(1001)):
+        store.read([name(n) for n in [*some[:500], 1001, *some[501:]]])
+
+
 def test_duplicates_are_ignored(tmp_path: Path) -> None:
     store = fresh(tmp_path)
     store.append([name(1), name(2), name(1)], vectors_of([1, 2, 3]))
