@@ -47,7 +47,7 @@ class Features(Protocol):
         ...
 
     def chunks(
-        self, items: Sequence[str], size: int = 4096
+        self, items: Sequence[str], size: int = 1024
     ) -> Iterator[tuple[Sequence[str], NDArray[np.float32]]]:
         """The same, a chunk at a time: item ids and embeddings, shape ``(m, d)``."""
         ...
@@ -70,7 +70,7 @@ class FeatureTable:
         return self._vectors[[self._row[item] for item in items]]
 
     def chunks(
-        self, items: Sequence[str], size: int = 4096
+        self, items: Sequence[str], size: int = 1024
     ) -> Iterator[tuple[Sequence[str], NDArray[np.float32]]]:
         """The same, a chunk at a time."""
         for start in range(0, len(items), size):
@@ -249,7 +249,7 @@ class FeatureStore:
         return widen(np.frombuffer(mapped, np.float16).reshape(-1, self.dim)[as_slice(rows)])
 
     def chunks(
-        self, items: Sequence[str], size: int = 4096
+        self, items: Sequence[str], size: int = 1024
     ) -> Iterator[tuple[Sequence[str], NDArray[np.float32]]]:
         """The same, a chunk at a time; the whole is never in memory."""
         for start in range(0, len(items), size):

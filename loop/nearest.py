@@ -23,7 +23,7 @@ from loop.probe import Projection
 from loop.strategies.distance import to_nearest
 from loop.strategies.pool import CHUNK, Vectors
 
-MARK = 16
+MARK = 64
 """Chunks between two marks."""
 
 

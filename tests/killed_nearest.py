@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loop.features import FeatureTable
-from loop.nearest import update_nearest
+from loop.nearest import MARK, update_nearest
 from loop.probe import fit_projection
 from loop.strategies.pool import CHUNK
 
-M, D = 20 * CHUNK + 200, 4
+N_CHUNKS = MARK + 5
+M, D = (N_CHUNKS - 1) * CHUNK + 200, 4
 IDS = [f"{i:06d}" for i in range(M + 50)]
 
 

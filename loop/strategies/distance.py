@@ -10,7 +10,7 @@ from loop.strategies.pool import Rows, Vectors
 Float32 = NDArray[np.float32]
 
 BLOCK = 2048
-"""Centres that one product takes: with a chunk of the pool, 32 MB of distances."""
+"""Centres that one product takes: with a chunk of the pool, 8 MB of distances."""
 
 
 def squared_distances(vectors: Float32, centres: Float32) -> Float32:

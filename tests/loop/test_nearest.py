@@ -11,7 +11,7 @@ from pathlib import Path
 import killed_nearest
 import numpy as np
 import pytest
-from killed_nearest import IDS, M, run
+from killed_nearest import IDS, N_CHUNKS, M, run
 from loop_world import World
 
 from loop.controller import ask_first_batch, step
@@ -59,9 +59,9 @@ def test_what_cannot_be_shrunk_is_measured_anew(tmp_path: Path, change: str) -> 
 
 
 def test_only_new_labels_are_measured(tmp_path: Path) -> None:
-    assert run(tmp_path, 30, 0)[1] == 21  # chunks of the pool
+    assert run(tmp_path, 30, 0)[1] == N_CHUNKS
     assert run(tmp_path, 30, 0)[1] == 0
-    assert run(tmp_path, 31, 0)[1] == 21
+    assert run(tmp_path, 31, 0)[1] == N_CHUNKS
 
 
 def test_an_update_that_was_killed_goes_on_at_its_last_mark(tmp_path: Path) -> None:
@@ -71,8 +71,11 @@ def test_an_update_that_was_killed_goes_on_at_its_last_mark(tmp_path: Path) -> N
         done = subprocess.run([sys.executable, script, tmp_path, "40", str(last)], check=False, timeout=300)
         assert done.returncode == -signal.SIGKILL
     column, n_read = run(tmp_path, 40, 0)
-    assert n_read == 21 - MARK
-    np.testing.assert_array_equal(column, run(tmp_path / "..", 40, 0)[0])
+    assert n_read == N_CHUNKS - MARK
+    unharmed = tmp_path / "unharmed"
+    unharmed.mkdir()
+    run(unharmed, 10, 0)
+    np.testing.assert_array_equal(column, run(unharmed, 40, 0)[0])
 
 
 def test_labels_that_come_while_an_update_lies_killed_are_in_the_next(tmp_path: Path) -> None:
