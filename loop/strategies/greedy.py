@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from loop.strategies.distance import Float32, to_nearest
+from loop.strategies.distance import Float32, measure_nearest, to_nearest
 from loop.strategies.pool import CHUNK, Rows, Vectors
 
 Array = NDArray[np.float64]
@@ -24,6 +24,9 @@ Score = Callable[[Float32, "Rows | slice", int], Array]
 
 FIRST = 256
 """Rows that the front begins with."""
+
+FEW = 64
+"""Labelled images that a whole pool is measured against."""
 
 HELD = 32_768
 """Rows whose embeddings the front keeps in memory; those beyond are read again for each choice."""
@@ -52,6 +55,15 @@ class _Front:
         self.rows = np.concatenate([self.rows, rows])
         self.distance = np.concatenate([self.distance, exact])
 
+    def read(self, row: int) -> Float32:
+        """The embedding of a row that is in the front, shape ``(1, d)``."""
+        at = int(np.flatnonzero(self.rows == row)[0])
+        for vectors in self.held:
+            if at < len(vectors):
+                return vectors[at : at + 1]
+            at -= len(vectors)
+        return self.vectors.read(np.array([row]))
+
     def measure(self, chosen: Float32) -> None:
         """Shrink the distances by one more choice, ``(1, d)``."""
         start = 0
@@ -73,6 +85,7 @@ def choose_greedily(
     patients: Rows,
     score: Score,
     blocked: NDArray[np.bool_] | None = None,
+    unseen: Float32 | None = None,
 ) -> list[tuple[int, float]]:
     """Choose the row of the highest score, n times, each time with the distances that the choices before it left.
 
@@ -80,11 +93,12 @@ def choose_greedily(
 
     Args:
         vectors: m images.
-        nearest: Distance of each to the nearest labelled one, shape ``(m,)``; finite.
+        nearest: Distance of each to the nearest labelled one, or more than that, shape ``(m,)``; finite.
         n: Rows wanted; fewer come back where no more may be chosen.
         patients: Number of each one's patient, shape ``(m,)``; a patient is chosen once.
         score: What is to be large.
         blocked: Rows that may not be chosen, shape ``(m,)``.
+        unseen: Labelled images that `nearest` may not know of, shape ``(c, d)``; None = it knows of all.
 
     Returns:
         Row and score of each choice, in order.
@@ -92,23 +106,56 @@ def choose_greedily(
     free = np.ones(len(vectors), bool) if blocked is None else ~blocked
     outside = free.copy()  # free rows that the front does not hold
     front = _Front(vectors)
-    chosen: Float32 = np.empty((0, vectors.dim), np.float32)
+    near = [np.empty((0, vectors.dim), np.float32) if unseen is None else unseen]
     picks: list[tuple[int, float]] = []
     while len(picks) < n and free.any():
         bound = np.where(outside, score(nearest, slice(None), len(picks)), -np.inf)  # (m,)
         best, worth = _best(front, free, score, len(picks))
         while (highest := bound.max()) > -np.inf and highest >= worth:
             rows = _highest(bound, max(FIRST, len(front.rows)))
-            front.extend(rows, nearest[rows], chosen)
+            front.extend(rows, nearest[rows], np.concatenate(near))
             outside[rows], bound[rows] = False, -np.inf
             best, worth = _best(front, free, score, len(picks))
         picks.append((best, worth))
         theirs = patients == patients[best]
         free[theirs] = outside[theirs] = False
-        newest = vectors.read(np.array([best]))  # (1, d)
-        chosen = np.concatenate([chosen, newest])
-        front.measure(newest)
+        near.append(front.read(best))
+        front.measure(near[-1])
     return picks
+
+
+def measure_farthest(
+    vectors: Vectors, labelled: Vectors, n: int, score: Score
+) -> tuple[Float32, Float32 | None]:
+    """Distances to the nearest labelled image, exact where the score is among the n highest, elsewhere too large at most.
+
+    All rows are measured against a few labelled images, which tells of most that they are too near to matter. The others are
+    measured against the rest, from the highest down, until n of them beat all that are left.
+
+    Args:
+        vectors: m images.
+        labelled: Those to be far from.
+        n: Rows whose distance is to be exact, at least.
+        score: As in `choose_greedily`.
+
+    Returns:
+        Distances, shape ``(m,)``, and the labelled images that they may not know of, as `choose_greedily` takes them.
+    """
+    if len(labelled) <= 2 * FEW:
+        return measure_nearest(vectors, labelled), None
+    few, rest = np.split(labelled.read(np.arange(len(labelled))), [FEW])
+    nearest = np.concatenate([to_nearest(vectors.read(rows), few) for rows in vectors.chunks()])  # (m,)
+    is_exact = np.zeros(len(vectors), bool)
+    while not is_exact.all():
+        worth = score(nearest, slice(None), 0)  # (m,)
+        if (worth[is_exact] >= worth[~is_exact].max()).sum() >= n:
+            break
+        rows = _highest(np.where(is_exact, -np.inf, worth), max(CHUNK, int(is_exact.sum())))
+        for start in range(0, len(rows), CHUNK):
+            part = rows[start : start + CHUNK]
+            nearest[part] = np.minimum(nearest[part], to_nearest(vectors.read(part), rest))
+        is_exact[rows] = True
+    return nearest, rest
 
 
 def _best(front: _Front, free: NDArray[np.bool_], score: Score, n_chosen: int) -> tuple[int, float]:

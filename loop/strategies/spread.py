@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from loop.strategies.distance import Float32, find_most_central, measure_nearest, to_nearest
-from loop.strategies.greedy import Score, choose_greedily
+from loop.strategies.distance import Float32, find_most_central, to_nearest
+from loop.strategies.greedy import Score, choose_greedily, measure_farthest
 from loop.strategies.measures import mean_over_findings, name_findings, utilities
 from loop.strategies.pool import Choice, Pool, Rows, Vectors
 
@@ -101,10 +101,11 @@ def _begin(
     """Choose greedily; with nothing labelled, the most central row first."""
     if n == 0 or not len(vectors):
         return []
+    unseen = None
     if nearest is None:
-        nearest = measure_nearest(vectors, labelled)
+        nearest, unseen = measure_farthest(vectors, labelled, 2 * n, score)
     if np.isfinite(nearest).all():
-        return choose_greedily(vectors, nearest, n, patients, score, blocked)
+        return choose_greedily(vectors, nearest, n, patients, score, blocked, unseen)
     nearest, first = nearest.copy(), find_most_central(vectors)
     centre = vectors.read(np.array([first]))  # (1, d)
     for rows in vectors.chunks():

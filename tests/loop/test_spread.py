@@ -62,7 +62,7 @@ class Learner:
 
 
 @pytest.mark.parametrize("shape", [clusters, line])
-@pytest.mark.parametrize("n_labelled", [1, 40])
+@pytest.mark.parametrize("n_labelled", [1, 40, 400])
 def test_farthest_first_is_the_plain_greedy_pick_by_pick(shape: object, n_labelled: int) -> None:
     x = shape(1500, 12, 1)  # type: ignore[operator]
     pool, labelled = x[n_labelled:], x[:n_labelled]
@@ -79,17 +79,39 @@ def test_a_patient_is_chosen_once_and_the_rest_is_the_plain_greedy_without_them(
     assert len(set(patients[rows])) == len(rows) == 148  # all there are
 
 
-def test_farthest_first_is_scikit_activemls_core_set() -> None:
+@pytest.mark.parametrize("n_labelled", [30, 300])
+def test_farthest_first_is_scikit_activemls_core_set(n_labelled: int) -> None:
     pool_strategies = pytest.importorskip("skactiveml.pool", reason="scikit-activeml is not installed")
     x = clusters(900, 16, 3)
-    y = np.where(np.arange(900) < 30, 0.0, np.nan)
+    y = np.where(np.arange(900) < n_labelled, 0.0, np.nan)
     theirs = pool_strategies.CoreSet(random_state=0).query(x, y, batch_size=50)
-    ours = choose_farthest(vectors(x[30:]), vectors(x[:30]), 50, np.arange(870))
-    assert [row + 30 for row, _ in ours] == theirs.tolist()
+    ours = choose_farthest(vectors(x[n_labelled:]), vectors(x[:n_labelled]), 50, np.arange(900 - n_labelled))
+    assert [row + n_labelled for row, _ in ours] == theirs.tolist()
+
+
+@pytest.mark.parametrize("n_labelled", [150, 400])
+def test_what_labelled_images_say_of_few_rows_is_asked_from_the_highest_down(
+    monkeypatch: pytest.MonkeyPatch, n_labelled: int
+) -> None:
+    """The rest of the labelled is met by some rows only, and the highest 100 are exact; others are too large if at all."""
+    monkeypatch.setattr(greedy, "CHUNK", 64)
+    x = np.random.default_rng(12).normal(size=(4000, 32)).astype(np.float32)
+    x *= np.random.default_rng(13).uniform(0.2, 1, (4000, 1)).astype(np.float32)
+    pool, labelled = vectors(x[n_labelled:]), vectors(x[:n_labelled])
+    exact = measure_nearest(pool, labelled)
+    nearest, unseen = greedy.measure_farthest(pool, labelled, 100, lambda away, _, __: away.astype(float))
+    assert unseen is not None
+    np.testing.assert_array_equal(unseen, x[greedy.FEW : n_labelled])
+    assert (nearest >= exact * (1 - 1e-6)).all()
+    highest = np.argsort(-exact)[:100]
+    np.testing.assert_allclose(nearest[highest], exact[highest], rtol=1e-6)
+    assert (nearest > exact * (1 + 1e-6)).mean() > 0.3
+    alone = np.arange(len(pool))
+    assert choose_farthest(pool, labelled, 80, alone) == choose_farthest(pool, labelled, 80, alone, exact)
 
 
 @pytest.mark.parametrize("shape", [clusters, line])
-@pytest.mark.parametrize("n_labelled", [1, 40])
+@pytest.mark.parametrize("n_labelled", [1, 40, 200])
 def test_the_ranked_batch_is_modals_pick_by_pick(shape: object, n_labelled: int) -> None:
     x = shape(400, 8, 4)  # type: ignore[operator]
     p = np.random.default_rng(5).random(400 - n_labelled)
