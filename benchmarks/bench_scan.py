@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from bench_probe import clock, read_memory
-from bench_strategies import DIM, N_LABELLED, _score, _write_pool
+from bench_strategies import DIM, N_LABELLED, _score, _write_pool, map_pool, name_rows
 from threadpoolctl import threadpool_limits
 
 from loop.batch import score_pool
@@ -56,13 +56,9 @@ def scan(size: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_pool(folder, size)
-        total = size + N_LABELLED
-        mapped = np.memmap(folder / "x.f16", np.float16, "r", shape=(total, DIM))
+        mapped, total = map_pool(folder), size + N_LABELLED
         (probe, _, _), _ = _score(mapped[: 2 * N_LABELLED], np.load(folder / "y.npy"), 14)
-        ids = [f"{i:032x}" for i in range(total)]
-        store = FeatureStore.open(folder / "store", "benchmark", DIM)
-        for at in range(0, total, 20_000):
-            store.append(ids[at : at + 20_000], mapped[at : at + 20_000])
+        ids, store = name_rows(0, total), FeatureStore.open(folder / "store", "benchmark", DIM)
         coef, intercept = torch.from_numpy(probe.coef), torch.from_numpy(probe.intercept)
         torch.set_num_threads(1)
 

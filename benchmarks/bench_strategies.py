@@ -4,7 +4,7 @@
     python benchmarks/bench_strategies.py --size 1000000        # ours only, unless --peers-up-to says more
 
 100 images of a pool are chosen beside 500 labelled ones, 512 dimensions (64 factors and noise, of length one). Ours read
-float16 from a mapped file, peers float32 from memory. Every row is a process of its own; its memory is what it took at most
+float16 from the product's store, peers float32 from memory. Every row is a process of its own; its memory is what it took at most
 beyond what it held before the call, without mapped files. A peer that is not installed, dies or takes longer than
 --limit CPU seconds is told as such.
 """
@@ -30,6 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 from strategy_peers import prepare_peer
 from threadpoolctl import threadpool_limits
+
+from loop.features import FeatureStore
 
 N_LABELLED, N_BATCH, DIM = 500, 100, 512
 MEMORY = 16 * 2**30  # bytes of address space; more than a pool needs, less than a machine has
@@ -125,16 +127,26 @@ def _write_pool(folder: Path, n: int) -> None:
     rng = np.random.default_rng(0)
     factors = rng.normal(size=(64, DIM)).astype(np.float32)
     total = n + N_LABELLED
-    mapped = np.memmap(folder / "x.f16", np.float16, "w+", shape=(total, DIM))
+    store = FeatureStore.open(folder / "store", "benchmark", DIM)
     told = np.empty(total, np.float32)
     for start in range(0, total, 20_000):
         m = min(20_000, total - start)
         z = rng.normal(size=(m, 64)).astype(np.float32) * np.arange(1, 65, dtype=np.float32) ** -0.5
         x = z @ factors + 2 * rng.normal(size=(m, DIM)).astype(np.float32)
-        mapped[start : start + m] = x / np.linalg.norm(x, axis=1, keepdims=True)
+        store.append(name_rows(start, start + m), x / np.linalg.norm(x, axis=1, keepdims=True))
         told[start : start + m] = z[:, 0]
-    mapped.flush()
     np.save(folder / "y.npy", (told[:N_LABELLED] > np.quantile(told, 0.8)).astype(float))
+
+
+def name_rows(start: int, end: int) -> list[str]:
+    """Ids of some rows, made anew, as a project reads them from its state."""
+    return [f"{row:032x}" for row in range(start, end)]
+
+
+def map_pool(folder: Path) -> NDArray[np.float16]:
+    """All rows, the labelled first, shape ``(n, d)``, mapped."""
+    path = folder / "store" / "vectors.f16"
+    return np.memmap(path, np.float16, "r", shape=(path.stat().st_size // (2 * DIM), DIM))
 
 
 class Peak(threading.Thread):
@@ -176,11 +188,10 @@ def _high_water(anew: bool = False) -> int:
 def measure(what: str, folder: str, limit_s: int) -> dict[str, Any]:
     """Prepare what is known beforehand, then time the choice alone."""
     y = np.load(Path(folder) / "y.npy")
-    total = (Path(folder) / "x.f16").stat().st_size // (2 * DIM)
-    mapped = np.memmap(Path(folder) / "x.f16", np.float16, "r", shape=(total, DIM))
+    mapped = map_pool(Path(folder))
     with threadpool_limits(int(os.environ["OMP_NUM_THREADS"])):
         choose = (
-            _prepare_ours(what, mapped, y)
+            _prepare_ours(what, Path(folder), mapped, y)
             if what in {ours for ours, _ in RIVALS}
             else prepare_peer(
                 what,
@@ -211,16 +222,16 @@ def measure(what: str, folder: str, limit_s: int) -> dict[str, Any]:
         }
 
 
-def _prepare_ours(what: str, mapped: NDArray[np.float16], y: Array) -> Callable[[], Sequence[int]]:
-    from loop.features import FeatureTable
+def _prepare_ours(
+    what: str, folder: Path, mapped: NDArray[np.float16], y: Array
+) -> Callable[[], Sequence[int]]:
     from loop.strategies import Labelled, Pool, Seen, Vectors, select_batch
     from loop.strategies.distance import measure_nearest
     from loop.strategies.measures import ask_highest, utilities
     from loop.strategies.registry import OURS
     from loop.strategies.spread import choose_farthest
 
-    ids = [f"{i:032x}" for i in range(len(mapped))]
-    features = FeatureTable(ids, mapped)  # type: ignore[arg-type]
+    ids, features = name_rows(0, len(mapped)), FeatureStore.open(folder / "store", "benchmark", DIM)
     known, pool_ids = ids[:N_LABELLED], ids[N_LABELLED:]
     patients, m = np.array(known), len(pool_ids)
     n_findings = 14 if "14" in what else 1
