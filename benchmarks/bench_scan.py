@@ -4,7 +4,8 @@
 
 The pool is float16 in a mapped file that the machine's cache holds, as after a first turn; 14 findings. Bytes are those of the
 float16 rows; ours is `loop.batch.score_pool`, ids and store included, torch the bare rows by number. A project encodes and asks in
-the order of its ids, less what is labelled or not to be asked, so the row with gaps is nearest to it. The roof is a copy of 1 GiB by numpy, of which 1 GiB is read and 1 GiB written, and a sum, which only reads.
+the order of its ids, less what is labelled or not to be asked, so the row with gaps is nearest to it. The roof is a copy of 1 GiB by
+numpy, of which 1 GiB is read and 1 GiB written, and a sum, which only reads.
 """
 
 from __future__ import annotations
