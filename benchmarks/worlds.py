@@ -63,18 +63,20 @@ def kermany(data: Path) -> World:
 
 
 def kermany_rare(data: Path, rare: str, prevalence: float = 0.06) -> World:
-    """The same with one class made rare, by leaving out patients of it."""
+    """Normal, bacterial and viral pneumonia, one of them made rare by leaving out patients of it: each class is a finding."""
     world = kermany(data)
     normal, bacterial = world.y[:, 0] == 0, world.y[:, 1] == 1
-    is_rare = {"normal": normal, "viral": ~normal & ~bacterial}[rare]
+    classes = {"normal": normal, "viral": ~normal & ~bacterial}
+    is_rare = classes.pop(rare)
     names = np.unique(world.patients[is_rare])
     wanted = prevalence / (1 - prevalence) * (~is_rare).sum()
     share = wanted / is_rare.sum()
     kept = np.random.default_rng(6).permutation(names)[: round(share * len(names))]
-    rows = world.rows(~is_rare | np.isin(world.patients, kept), f"Kermany, rare {rare}")
-    y = np.column_stack([is_rare, ~normal & bacterial, ~normal & ~bacterial]).astype(float)
     keep = ~is_rare | np.isin(world.patients, kept)
-    return World(rows.name, (f"{rare} (rare)", "bacterial", "viral"), rows.features, y[keep], rows.patients)
+    (other,) = classes
+    y = np.column_stack([is_rare, bacterial, classes[other]]).astype(float)
+    findings = f"{rare} (rare)", "bacterial", other
+    return World(f"Kermany, rare {rare}", findings, world.features[keep], y[keep], world.patients[keep])
 
 
 def nih(data: Path, n_min: int = 20) -> World:
