@@ -105,7 +105,7 @@ def test_posterior_equals_integration_over_a_grid(
 
     The second posterior is so sharp that it is drawn again.
     """
-    prior = Prior(between=(1e-3, 1e-3, 1e-3))
+    prior = Prior(between=(1e-3, 1e-3, 1e-3), correlation=-0.5)
     bias_se, n_negative = 2 / n, n - n_positive
     shift = np.array([0.02, 0.0, -0.01, 0.01, 0.0, 0.01]) * math.sqrt(200 / n)
     curve = curve_of((0.9, 3.5, -0.3), n, n_positive, bias_se=bias_se, shift=shift)
@@ -172,6 +172,19 @@ def test_a_finding_without_points_learns_from_its_siblings() -> None:
         for z in (2.2, 0.3)
     )
     assert with_good.plateau().mean > fit_bayes([blank])[0].plateau().mean > with_poor.plateau().mean
+
+
+def test_siblings_tell_how_fast_an_embedding_learns_and_little_of_how_far_a_finding_gets() -> None:
+    """One hard, rare finding among easy ones keeps a wide plateau; measured on replays, see benchmarks/README.md."""
+    blank = LearningCurve("rare", 100, 0, 100, np.array([]), np.array([]), np.array([]))
+    siblings = [curve_of((1.5, 3.0, 0.0), 2000, 500, finding=f"{i}") for i in range(6)]
+    left = []
+    for forecast in (fit_bayes([blank])[0], fit_bayes([blank, *siblings])[0]):
+        theta, weight = forecast.draws.theta, forecast.weight
+        left.append(np.sqrt(weight @ np.square(theta - weight @ theta)))  # (3,) spreads of z, ln k, ln c
+    plateau, speed, _ = left[1] / left[0]
+    assert plateau > 0.97
+    assert speed < 0.7
 
 
 def test_two_positives_that_separate_perfectly_do_not_convince() -> None:

@@ -13,7 +13,8 @@ from loop.errors import BadInput
 from loop.priorfile import FittedPrior, Provenance, read_prior, write_prior
 
 FITTED = FittedPrior(
-    Prior(mean=(1.1, 2.5, -0.1), between=(0.2, 0.9, 0.1)), Provenance(3, 7, 1240, "0.1.0", date(2025, 1, 31))
+    Prior(mean=(1.1, 2.5, -0.1), between=(0.2, 0.9, 0.1), within=(0.55, 1.15, 0.4), correlation=-0.5),
+    Provenance(3, 7, 1240, "0.1.0", date(2025, 1, 31)),
 )
 
 
