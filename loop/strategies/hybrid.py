@@ -6,7 +6,8 @@
    rare finding thereby offers what most looks like it.
 3. Of what is offered, the one farthest from everything labelled or chosen is taken, finding by finding in turn.
 
-What a near-duplicate of it is labelled already is asked only when nothing else is left.
+What a near-duplicate of it is labelled already is asked only when nothing else is left. A finding with too few labels for a head
+pulls by a provisional one; where there is not even that, the batch is what is typical of the archive.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from loop.strategies.distance import to_nearest
 from loop.strategies.measures import highest_rows, mean_over_findings, utilities
 from loop.strategies.pool import Choice, Pool, Rows
+from loop.strategies.provisional import add_heads
+from loop.strategies.typical import typiclust
 
 Array = NDArray[np.float64]
 
@@ -34,15 +37,18 @@ NEAR_DUPLICATE = 0.1
 
 def hybrid(pool: Pool, n: int, rng: np.random.Generator) -> Sequence[Choice]:
     """Choose by open findings in turn, each from what its head is least sure of, the farthest first."""
+    if n == 0:
+        return []
+    pool, provisional = add_heads(pool)
     pulling = np.flatnonzero(pool.open & ~np.isnan(pool.proba).all(axis=0))  # (F,)
     if not len(pulling):  # nothing open has a head: all that have one pull
         pulling = np.flatnonzero(~np.isnan(pool.proba).all(axis=0))
-    if n == 0 or not len(pulling):
-        return []
+    if not len(pulling):
+        return typiclust(pool, n, rng)
     weight = weigh(count_scarcer(pool.labelled.y[:, pulling]))  # (F,)
     doubt = np.column_stack([utilities("uncertainty", p) for p in pool.proba[:, pulling].T])  # (m, F)
     rows = np.sort(least_sure(mean_over_findings(doubt, weight), IN_SIGHT * n, pool.patients))  # (c,)
-    return _take_in_turn(pool, rows, n, pulling, share_out(n, weight), doubt[rows])
+    return _take_in_turn(pool, rows, n, pulling, share_out(n, weight), doubt[rows], provisional)
 
 
 def count_scarcer(y: Array) -> Array:
@@ -70,7 +76,15 @@ def least_sure(doubt: Array, n: int, patients: Rows) -> Rows:
     return known[highest_rows(n, doubt[known], patients[known])]
 
 
-def _take_in_turn(pool: Pool, rows: Rows, n: int, pulling: Rows, quotas: Rows, doubt: Array) -> list[Choice]:
+def _take_in_turn(
+    pool: Pool,
+    rows: Rows,
+    n: int,
+    pulling: Rows,
+    quotas: Rows,
+    doubt: Array,
+    provisional: NDArray[np.bool_],
+) -> list[Choice]:
     patients, labelled = pool.patients[rows], pool.labelled.vectors  # (c,)
     offered = [
         np.isin(np.arange(len(rows)), least_sure(doubt[:, f], quota * OFFERED, patients))
@@ -86,7 +100,10 @@ def _take_in_turn(pool: Pool, rows: Rows, n: int, pulling: Rows, quotas: Rows, d
     def take(among: NDArray[np.bool_], f: int) -> None:
         best = int(np.flatnonzero(among)[away[among].argmax()])
         k = int(np.nanargmax(doubt[best])) if f < 0 else f
-        chosen.append(_say(pool, int(rows[best]), int(pulling[k]), doubt[best, k], away[best]))
+        finding = int(pulling[k])
+        chosen.append(
+            _say(pool, int(rows[best]), finding, doubt[best, k], away[best], bool(provisional[finding]))
+        )
         np.logical_and(free, patients != patients[best], out=free)
         np.minimum(away, to_nearest(vectors, vectors[best : best + 1]), out=away)
 
@@ -99,7 +116,8 @@ def _take_in_turn(pool: Pool, rows: Rows, n: int, pulling: Rows, quotas: Rows, d
     return chosen
 
 
-def _say(pool: Pool, row: int, k: int, doubt: float, away: float) -> Choice:
+def _say(pool: Pool, row: int, k: int, doubt: float, away: float, provisional: bool) -> Choice:
     told = f"{pool.proba[row, k]:.2f}".replace("0.", ".")
     far = f", {away:.2f} from the nearest labelled" if np.isfinite(away) else ""
-    return Choice(row, f"{pool.findings[k]} is unsure ({told}){far}", float(doubt))
+    few = " by a provisional head" if provisional else ""
+    return Choice(row, f"{pool.findings[k]} is unsure{few} ({told}){far}", float(doubt))

@@ -35,7 +35,7 @@ OURS: dict[str, Strategy] = {
 }
 """Those that look at embeddings; random, uncertainty, margin and entropy need none."""
 
-WITHOUT_PROBE = ("k_center", "typiclust")
+WITHOUT_PROBE = ("k_center", "typiclust", "hybrid")
 
 
 def find_strategy(name: str) -> tuple[Strategy, bool]:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from strategy_pools import pool_of
 
 from loop.strategies.hybrid import IN_SIGHT, count_scarcer, hybrid, least_sure, share_out, weigh
+from loop.strategies.provisional import add_heads
+from loop.strategies.typical import typiclust
 
 Array = NDArray[np.float64]
 
@@ -98,5 +100,40 @@ def test_only_the_least_sure_image_of_a_patient_is_offered() -> None:
 def test_without_labels_the_most_central_of_what_is_offered_still_comes() -> None:
     pool = pool_of(directions(30, 4, 10), np.random.default_rng(11).random((30, 2)))
     assert len(hybrid(pool, 10, np.random.default_rng(0))) == 10
-    nobody = pool_of(directions(30, 4, 10), np.full((30, 2), np.nan))
-    assert hybrid(nobody, 10, np.random.default_rng(0)) == []
+
+
+def test_without_any_head_the_batch_is_typical_of_the_archive() -> None:
+    labelled = directions(12, 16, 13)
+    pool = pool_of(directions(60, 16, 12), np.full((60, 2), np.nan), labelled=labelled, y=np.zeros((12, 2)))
+    asked = hybrid(pool, 10, np.random.default_rng(0))
+    assert asked == typiclust(pool, 10, np.random.default_rng(0))
+    assert hybrid(pool, 0, np.random.default_rng(0)) == []
+
+
+def test_a_finding_with_two_positives_already_asks_what_looks_like_them() -> None:
+    rng = np.random.default_rng(14)
+    x = rng.normal(size=(300, 16)).astype(np.float32)
+    alike = np.arange(30)
+    x[alike, 0] += 6  # one image in ten has the finding
+    labelled = rng.normal(size=(50, 16)).astype(np.float32)
+    labelled[:2, 0] += 6
+    y = np.column_stack([np.eye(50)[:2].sum(axis=0), rng.random(50) < 0.5])
+    proba = np.column_stack([np.full(300, np.nan), rng.random(300)])
+    pool = pool_of(x, proba, labelled=labelled, y=y)
+    asked = [c for c in hybrid(pool, 20, rng) if c.reason.startswith("f0")]
+    assert np.mean(np.isin([c.row for c in asked], alike)) > 0.4  # four times as many as in the pool
+    assert len(asked) > 10
+    assert all("by a provisional head" in c.reason for c in asked)
+    assert np.isnan(pool.proba[:, 0]).all()  # nobody else's pool is changed
+
+
+def test_a_finding_that_is_reached_or_has_one_class_only_gets_no_provisional_head() -> None:
+    x, labelled = directions(40, 8, 15), directions(10, 8, 16)
+    y = np.column_stack([np.eye(10, 1), np.eye(10, 1), np.zeros((10, 1)), np.eye(10, 1)])
+    proba = np.full((40, 4), np.nan)
+    proba[:, 3] = 0.25
+    pool = pool_of(x, proba, labelled=labelled, y=y, is_open=[True, False, True, True])
+    filled, added = add_heads(pool)
+    assert added.tolist() == [True, False, False, False]
+    assert np.isfinite(filled.proba).all(axis=0).tolist() == [True, False, False, True]
+    assert (filled.proba[:, 3] == 0.25).all()
