@@ -364,6 +364,12 @@ def show(name: str, runs: int, share: float, told: dict[str, object]) -> None:
 @click.option("--runs", default=12)
 @click.option("--first-seed", default=100)
 @click.option("--max-labels", default=800)
+@click.option("--strategy", default="hybrid", help="Of the active part.")
+@click.option(
+    "--cold-start",
+    default="random",
+    help="Strategy of the first batch's active part; random = all of it is random.",
+)
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
@@ -380,6 +386,8 @@ def main(
     runs: int,
     first_seed: int,
     max_labels: int,
+    strategy: str,
+    cold_start: str,
     keep: Path | None,
     out: Path | None,
 ) -> None:
@@ -390,8 +398,10 @@ def main(
         stopped: list[Stopped] = []
         for seed in range(first_seed, first_seed + runs):
             world, test = halves(name, data, part, seed)
-            kept = None if keep is None else keep / f"{name}-{part}-{share:g}-{max_labels}-{seed}.pkl"
-            run, curves = replay_once(world, test, seed, share, max_labels, kept)
+            kept = None
+            if keep is not None:
+                kept = keep / f"{name}-{part}-{share:g}-{max_labels}-{strategy}-{cold_start}-{seed}.pkl"
+            run, curves = replay_once(world, test, seed, share, max_labels, kept, strategy, cold_start)
             mine, stops = judge(world, run, curves)
             told += mine
             stopped += stops
@@ -409,13 +419,20 @@ def main(
 
 
 def replay_once(
-    world: World, test: World, seed: int, share: float, max_labels: int, kept: Path | None
+    world: World,
+    test: World,
+    seed: int,
+    share: float,
+    max_labels: int,
+    kept: Path | None,
+    strategy: str = "hybrid",
+    cold_start: str = "random",
 ) -> tuple[Replay, list[dict[int, LearningCurve]]]:
     """A replay and its learning curves, taken from the file that keeps them if it is there."""
     if kept is not None and kept.exists():
         found: tuple[Replay, list[dict[int, LearningCurve]]] = pickle.loads(kept.read_bytes())
         return found
-    run = replay(world, test, seed, share, max_labels)
+    run = replay(world, test, seed, share, max_labels, strategy=strategy, cold_start=cold_start)
     curves = look_at(world, run)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,8 @@
 Every run labels one half of a world's patients in batches, as `loop step` would; the truth is measured on the other half.
 Runs of one seed share halves, first batch and random stream. What is kept is not run again, so a run may be interrupted.
 
-A strategy with `_alone` behind its name, and the peers of `label_peers`, run as other tools do: no random stream, no floor.
+A strategy with `_alone` behind its name, and the peers of `label_peers`, run as other tools do: no random stream, no floor. With
+`+typiclust` behind it (before `_alone`) the first batch's active part is what is typical of the archive.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from label_peers import PEERS
-from label_runs import ALL, ALONE, SIZES, read
+from label_runs import ALL, ALONE, SIZES, TYPICAL, read
 from label_tables import tell_labels, tell_means, tell_ranks, tell_rare
 from replays import measure_all, replay
 from threadpoolctl import threadpool_limits
@@ -57,7 +58,9 @@ def _run(options: argparse.Namespace, name: str, strategy: str, seed: int) -> No
     else:
         alone = strategy in PEERS or strategy.endswith(ALONE)
         share = 0.0 if alone else options.share
-        run = replay(ours, test, seed, share, max(SIZES), options.batch, strategy.removesuffix(ALONE))
+        rule = strategy.removesuffix(ALONE)
+        first = "typiclust" if rule.endswith(TYPICAL) else "random"
+        run = replay(ours, test, seed, share, max(SIZES), options.batch, rule.removesuffix(TYPICAL), first)
         measured = {int(n): auc.tolist() for n, auc in zip(run.n_labels, run.true_auc, strict=True)}
     prevalence = np.nanmean(world.y == 1, axis=0).tolist()
     kept.write_text(json.dumps({"findings": world.findings, "prevalence": prevalence, "auc": measured}))

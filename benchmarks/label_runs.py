@@ -17,6 +17,8 @@ ALL = "all"
 """Instead of a strategy: everything is labelled."""
 ALONE = "_alone"
 """Behind the name of a strategy that is run without a random stream and a random floor."""
+TYPICAL = "+typiclust"
+"""Behind a name: the active part of the first batch, too, is chosen, by what is typical."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -87,6 +87,7 @@ def replay(
     max_labels: int,
     batch: int = 50,
     strategy: str = "uncertainty",
+    cold_start: str = "random",
 ) -> Replay:
     """Label a world in batches to the end; the truth is measured on `test`.
 
@@ -121,7 +122,8 @@ def replay(
         size = min(size, max_labels - n)
         if size <= 0 or (not random_next and not active):
             break
-        share = 1.0 if probe is None and random_share else random_share
+        first = probe is None and cold_start == "random"
+        share = 1.0 if first and random_share else random_share
         proba = (
             np.full((len(active), len(world.findings)), np.nan)
             if probe is None
@@ -129,7 +131,7 @@ def replay(
         )
         if peer is None:
             picks = select_batch(
-                strategy if probe is not None else "random",
+                strategy if probe is not None else cold_start,
                 size,
                 share,
                 [key[i] for i in random_next],

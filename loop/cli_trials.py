@@ -43,7 +43,7 @@ max_labels_option = partial(
 @target_option(type=float, default=0.85, show_default=True)
 @click.option(
     "--strategy",
-    default="uncertainty",
+    default="hybrid",
     show_default=True,
     help="How the active half is chosen: a name that [batch] strategy takes.",
 )

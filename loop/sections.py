@@ -171,7 +171,7 @@ class BatchSettings(Section):
         0.5, gt=0, le=1, description="share of each batch from the random stream; it feeds the certificate"
     )
     strategy: Annotated[str, StringConstraints(max_length=40)] = Field(
-        "uncertainty",
+        "hybrid",
         description="how the active part of a batch is chosen: random, uncertainty, margin, entropy, ranked, k_center, badge, typiclust, committee, hybrid, or one that a package adds",
     )
     fall_back: bool = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -81,18 +82,35 @@ def test_an_unfinished_batch_waits_and_changes_nothing(world: World) -> None:
         assert step(loop).action == "pushed"
 
 
-def test_a_batch_that_no_head_could_choose_is_told_as_drawn_at_random(world: World) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "reason", "told"),
+    [
+        (
+            "uncertainty",
+            r"drawn at random: no finding has a head yet",
+            "drawn at random from the active part",
+        ),
+        (
+            "hybrid",
+            r"typical of \d+ images.*|drawn at random from the rest of the active part",
+            "by the hybrid of doubt, open findings and distance",
+        ),
+    ],
+)
+def test_a_batch_that_no_head_could_choose_says_how_it_came_about(
+    world: World, strategy: str, reason: str, told: str
+) -> None:
     bench = Bench()
     with world.state() as state:
-        loop = world.loop(state, bench)
+        loop = world.loop(state, bench, world.settings(batch=f'size = 50\nstrategy = "{strategy}"'))
         ask_first_batch(loop)
         for suggestion in bench.served[0][1]:
             bench.answer(suggestion.task_id, dict.fromkeys(FINDINGS, 0.0))
         batch = step(loop).batch
         assert batch is not None
         active = [pick for pick in state.rounds()[-1].picks if pick.stream == "active"]
-        assert {pick.reason for pick in active} == {"drawn at random: no finding has a head yet"}
-        assert batch_text(batch) == "25 from the random stream, 25 drawn at random from the active part"
+        assert all(re.fullmatch(reason, pick.reason) for pick in active)
+        assert batch_text(batch) == f"25 from the random stream, 25 {told}"
 
 
 def test_now_judges_an_unfinished_batch_and_asks_what_is_left_of_the_random_stream_again(
@@ -402,7 +420,7 @@ AMENDED = {
     "evidence": ("stop", 'target = 0.9\nevidence = "certified"', "stop.evidence from likely to certified"),
     "tolerance": ("stop", "target = 0.9\ntolerance = 0.05", "stop.tolerance from 0.03 to 0.05"),
     "random share": ("batch", "size = 50\nrandom_share = 0.8", "batch.random_share from 0.5 to 0.8"),
-    "strategy": ("batch", 'size = 50\nstrategy = "margin"', "batch.strategy from uncertainty to margin"),
+    "strategy": ("batch", 'size = 50\nstrategy = "margin"', "batch.strategy from hybrid to margin"),
     "method": ("forecast", 'method = "nls"', "forecast.method from bayes to nls"),
 }
 

@@ -289,7 +289,7 @@ def test_the_frozen_part_holds_what_the_stop_promises_and_nothing_else(tmp_path:
         "stop.alpha": 0.05,
         "stop.correction": "holm",
         "batch.random_share": 0.5,
-        "batch.strategy": "uncertainty",
+        "batch.strategy": "hybrid",
         "encoder.spec": "timm:tf_efficientnet_lite0",
         "forecast.method": "bayes",
     }

@@ -151,7 +151,7 @@ def test_a_strategy_that_is_not_worse_chooses_and_nothing_is_said(tmp_path: Path
     assert reports[-1].trial is not None
     assert reports[-1].trial.trusted
     assert reports[-1].batch is not None
-    assert reports[-1].batch.strategy == "uncertainty"
+    assert reports[-1].batch.strategy == "hybrid"
     assert not [told for told in reports[-1].warnings if "worse than random" in told]
     assert tell_trial(None, True) == []
 
