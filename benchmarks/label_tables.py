@@ -136,13 +136,15 @@ def _reach(runs: list[Run], wanted: float, of: Callable[[Run], NDArray[np.bool_]
 
 
 def tell_ranks(told: Mapping[str, Runs]) -> str:
-    """Mean rank of the mean AUC, 1 = best, over sizes and the seeds that all have."""
+    """Mean rank of the mean AUC, 1 = best, over the sizes that all reach and the seeds that all have."""
     lines = ["| mean rank (1 = best) | " + " | ".join([*told, "mean"]) + " |", "|---" * (len(told) + 2) + "|"]
     names = [name for name in next(iter(told.values())) if all(name in runs for runs in told.values())]
     columns = []
     for runs in told.values():
         seeds = sorted(set.intersection(*(set(runs[name]) for name in names)))
-        scores = np.array([[runs[name][seed].at(SIZES) for seed in seeds] for name in names])  # (N, s, sizes)
+        last = min(runs[name][seed].n[-1] for name in names for seed in seeds)
+        sizes = [size for size in SIZES if size <= last]  # beyond it, a rule is ranked by how much of a pool it may ask
+        scores = np.array([[runs[name][seed].at(sizes) for seed in seeds] for name in names])  # (N, s, sizes)
         columns.append(rankdata(-scores, axis=0).mean(axis=(1, 2)))
     for i, name in enumerate(names):
         ranks = [column[i] for column in columns]
