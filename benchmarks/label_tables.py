@@ -143,7 +143,9 @@ def tell_ranks(told: Mapping[str, Runs]) -> str:
     for runs in told.values():
         seeds = sorted(set.intersection(*(set(runs[name]) for name in names)))
         last = min(runs[name][seed].n[-1] for name in names for seed in seeds)
-        sizes = [size for size in SIZES if size <= last]  # beyond it, a rule is ranked by how much of a pool it may ask
+        sizes = [
+            size for size in SIZES if size <= last
+        ]  # beyond it, a rule is ranked by how much of a pool it may ask
         scores = np.array([[runs[name][seed].at(sizes) for seed in seeds] for name in names])  # (N, s, sizes)
         columns.append(rankdata(-scores, axis=0).mean(axis=(1, 2)))
     for i, name in enumerate(names):
