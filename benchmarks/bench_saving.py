@@ -86,8 +86,8 @@ def _tell(runs: dict[tuple[str, str], list[dict[str, Any]]], worlds: list[str], 
         "|---|---|---|---|---|---|---|",
     ]
     for world in worlds:
-        n, by_random = _mean_curves(runs[world, "random"])
-        _, by_strategy = _mean_curves(runs[world, strategy])
+        n = _sizes([*runs[world, "random"], *runs[world, strategy]])
+        by_random, by_strategy = (_mean_curve(runs[world, s], n) for s in ("random", strategy))
         for size in (size for size in SIZES if size in n):
             said, idle = (
                 [one for run in runs[world, s] if (one := run["said"].get(str(size)))]
@@ -104,10 +104,16 @@ def _tell(runs: dict[tuple[str, str], list[dict[str, Any]]], worlds: list[str], 
     return "\n".join(lines)
 
 
-def _mean_curves(runs: list[dict[str, Any]]) -> tuple[list[int], Array]:
-    """Labels, and the AUC by them and by finding, ``(T, K)``, mean over the runs that have all of them."""
-    n = max((run["n"] for run in runs), key=len)
-    return n, np.mean([run["auc"] for run in runs if run["n"] == n], axis=0)
+def _sizes(runs: list[dict[str, Any]]) -> list[int]:
+    """Labels at which some run was measured and that all runs reach: of a small archive, each half ends elsewhere."""
+    last = min(run["n"][-1] for run in runs)
+    return sorted({n for run in runs for n in run["n"] if n <= last})
+
+
+def _mean_curve(runs: list[dict[str, Any]], n: list[int]) -> Array:
+    """The AUC by labels and by finding, ``(T, K)``, mean over all runs; between two sizes of a run on a straight line."""
+    curves = [[np.interp(n, run["n"], finding) for finding in zip(*run["auc"], strict=True)] for run in runs]
+    return np.asarray(np.mean(curves, axis=0).T, np.float64)
 
 
 def _truth(n: list[int], by_random: Array, by_strategy: Array, size: int, findings: list[int]) -> float:

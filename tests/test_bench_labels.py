@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
-from bench_saving import _holds, _truth
+from bench_saving import _holds, _mean_curve, _sizes, _truth
 from label_runs import Run
 from label_tables import tell_ranks
 
@@ -36,6 +36,16 @@ def test_the_labels_that_are_saved_in_truth_are_read_off_the_random_curve() -> N
     assert _truth(n, random, better, 100, [0]) == pytest.approx(100)
     assert _truth(n, random, better, 200, [0]) == pytest.approx(50)
     assert math.isinf(_truth(n, random, better, 300, [0]))
+
+
+def test_the_true_curve_is_the_mean_of_all_runs_though_each_half_of_a_small_archive_ends_elsewhere() -> None:
+    """Before, only runs with the very sizes of the longest one counted: of halves that differ, one run."""
+    short = {"n": [50, 100, 120], "auc": [[0.5, 0.6], [0.7, 0.6], [0.8, 0.6]]}
+    long = {"n": [50, 100, 150, 160], "auc": [[0.7, 0.8], [0.8, 0.8], [0.9, 0.8], [0.9, 0.8]]}
+    n = _sizes([short, long])
+    assert n == [50, 100, 120]
+    expected = [[0.6, 0.7], [0.75, 0.7], [0.82, 0.7]]  # the long run has .84 at 120
+    np.testing.assert_allclose(_mean_curve([short, long], n), expected)
 
 
 @pytest.mark.parametrize(
