@@ -14,11 +14,11 @@ import numpy as np
 from loop.commits import whole
 from loop.encoders.reducing import named
 from loop.errors import BadInput
+from loop.features import FeatureStore
 from loop.likeness import Likeness, measure_likeness
 from loop.opening import require_asked
 from loop.probe import Probe
 from loop.settings import Settings
-from loop.start import open_features
 from loop.state import State
 
 KEY = "annotation-loop probe 1"
@@ -105,14 +105,15 @@ def read_project_probe(settings: Settings) -> ProbeFile:
 
 def add_likeness(told: ProbeFile, settings: Settings) -> ProbeFile:
     """The same probe with where the project's images lie, if their embeddings are there."""
-    if not (settings.features_folder / told.fingerprint).is_dir():
+    folder = settings.features_folder / told.fingerprint
+    if not folder.is_dir():
         return told
+    features = FeatureStore.open(folder, told.fingerprint, len(told.probe.coef))
     rng = np.random.default_rng([settings.project.seed, 4])
     with State.started(settings.state_url) as state:
-        features = open_features(settings, state)
         held = [item.item for item in state.items() if features.has(item.item)]
-        chosen = rng.choice(len(held), min(len(held), SAMPLE), replace=False)
-        sample = features.read([held[row] for row in np.sort(chosen)])
+    chosen = rng.choice(len(held), min(len(held), SAMPLE), replace=False)
+    sample = features.read([held[row] for row in np.sort(chosen)])
     return replace(told, likeness=measure_likeness(sample, rng))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from loop.likeness import is_beyond_chance, measure_likeness
 from loop.pictures import find_pictures
 from loop.predict import score_pictures
 from loop.probe import Probe
-from loop.probefile import add_likeness, read_probe_file, read_project_probe, write_probe_file
+from loop.probefile import KEY, TENSORS, add_likeness, read_probe_file, read_project_probe, write_probe_file
 from loop.settings import Settings
 from loop.show_probe import unlike_text
 from loop.simulate import EPOCH
@@ -237,6 +238,41 @@ def test_a_probe_whose_archive_is_not_there_or_too_small_tells_nothing_of_likene
     encoder = Seen(dim=len(told.probe.coef))
     scored = score_pictures(told, pictures, encoder, tmp_path / "s.csv", None, 3, lambda *_: None)
     assert (scored.unlike, scored.doubtful, unlike_text(scored)) == (None, False, "")
+
+
+def test_an_encoder_that_is_named_but_not_in_force_yet_keeps_no_one_from_exporting(project: Settings) -> None:
+    """The probe and its archive's embeddings are those of the last step, whatever the settings ask for next."""
+    with_embeddings(project)
+    other = project.model_copy(update={"encoder": project.encoder.model_copy(update={"spec": "timm:other"})})
+    ours, theirs = (add_likeness(read_project_probe(each), each).likeness for each in (project, other))
+    assert ours is not None
+    assert theirs is not None
+    np.testing.assert_array_equal(ours.mean, theirs.mean)
+
+
+def test_a_file_of_before_likeness_still_scores(project: Settings, tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    told, path = read_project_probe(project), tmp_path / "old.safetensors"
+    write_probe_file(told, path)
+    with safe_open(path, framework="np") as file:
+        tensors = {name: file.get_tensor(name) for name in TENSORS}
+        about = json.loads(file.metadata()[KEY])
+    for name in ("radius", "sha256"):
+        del about[name]
+    save_file(tensors, path, metadata={KEY: json.dumps({**about, "sha256": digest(about, tensors)})})
+    back = read_probe_file(path)
+    assert back.likeness is None
+    assert back.probe.to_bytes() == told.probe.to_bytes()
+
+
+def digest(about: dict[str, Any], tensors: dict[str, Any]) -> str:
+    """As the format has had it from the start."""
+    whole = sha256(json.dumps(about, sort_keys=True).encode())
+    for name in TENSORS:
+        whole.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode() + tensors[name].tobytes())
+    return whole.hexdigest()
 
 
 def test_of_an_archive_s_own_images_one_in_a_hundred_is_unlike_however_few_there_are() -> None:
