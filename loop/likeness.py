@@ -27,6 +27,9 @@ CHANCE, FEW = 0.001, 0.03
 """A warning takes more than this share, and so many that as many images of the archive hold them with less than this probability.
 Images of few patients flock, so that in thousands of an archive's own images two in a hundred were met."""
 
+CHUNK = 4096
+"""Images looked at together: their standardised values are float64."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Likeness:
@@ -44,10 +47,12 @@ class Likeness:
 
     def find_unlike(self, features: Features) -> NDArray[np.bool_]:
         """Which of some raw embeddings ``(n, d)`` are unlike, shape ``(n,)``."""
-        return (
-            _distance(Projection(self.mean.astype(float), self.scale.astype(float), None), features)
-            > self.radius
-        )
+        seen = Projection(self.mean.astype(float), self.scale.astype(float), None)
+        far = np.zeros(len(features), bool)
+        for start in range(0, len(features), CHUNK):
+            part = slice(start, start + CHUNK)
+            far[part] = _distance(seen, features[part]) > self.radius
+        return far
 
 
 def measure_likeness(sample: Features, rng: np.random.Generator) -> Likeness | None:

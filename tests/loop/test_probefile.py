@@ -17,6 +17,7 @@ from pixels_encoder import Pixels, write_pictures
 from scipy.special import logit
 
 from annotate.interface import make_interface
+from loop import likeness
 from loop.controller import ask_first_batch
 from loop.errors import BadInput
 from loop.features import FeatureStore
@@ -273,6 +274,18 @@ def digest(about: dict[str, Any], tensors: dict[str, Any]) -> str:
     for name in TENSORS:
         whole.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode() + tensors[name].tobytes())
     return whole.hexdigest()
+
+
+def test_many_images_are_looked_at_a_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).normal(size=(250, 8)).astype(np.float32)
+    x[[3, 120, 249]] += 9
+    far = measure_likeness(x[:100], np.random.default_rng(1))
+    assert far is not None
+    whole = far.find_unlike(x)
+    monkeypatch.setattr(likeness, "CHUNK", 100)
+    np.testing.assert_array_equal(far.find_unlike(x), whole)
+    assert whole[[3, 120, 249]].all()
+    assert far.find_unlike(x[:0]).shape == (0,)
 
 
 def test_of_an_archive_s_own_images_one_in_a_hundred_is_unlike_however_few_there_are() -> None:
