@@ -96,7 +96,7 @@ def arms_text(strategy: str, what: str, end: str, told: Paired) -> str:
     if told.neither == told.of:
         return (
             f"Until {what}: in none of {told.of} seeds did {strategy} or random come there before {end}, so nothing can be said of "
-            "labels. Give more of them (--max-labels), or a lower --target."
+            "labels. Give a lower --target; or, where it was --max-labels that ended them, more of these."
         )
     rest = f"; in {told.neither} more neither came there before {end}" if told.neither else ""
     if told.saved is None or told.low is None or told.high is None:

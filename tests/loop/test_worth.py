@@ -259,6 +259,9 @@ def test_arms_that_both_spend_the_budget_say_nothing_of_labels_but_of_the_auc_th
         assert (told[what].seeds, told[what].neither, told[what].saved) == (0, 4, None)
         said = arms_text("ranked", "STOP", "all was spent", told[what])
         assert "in none of 4 seeds did ranked or random come there before all was spent" in said
+        assert said.endswith(
+            "Give a lower --target; or, where it was --max-labels that ended them, more of these."
+        )
         assert "labels saved" not in said
     assert at_end.difference == pytest.approx(0.0215)
     assert end_text("ranked", at_end).startswith(
