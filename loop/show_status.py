@@ -128,7 +128,7 @@ def show_calibration(findings: Mapping[str, FindingReport]) -> None:
 
 
 def reliability_lines(findings: Mapping[str, FindingReport]) -> list[str]:
-    """`Effusion, said and seen by fifths of these images: 2 > 3, 9 > 8, ... %`, and which findings have too few labels to tell."""
+    """`Effusion, said > positive by fifths of these images, in %: 2 > 3, 9 > 8, ...`, and of which findings nothing can be told."""
     lines = [
         f"{name}, said > positive by fifths of these images, in %: "
         + ", ".join(f"{100 * one.predicted:.0f} > {100 * one.observed:.0f}" for one in told.calibration.curve)

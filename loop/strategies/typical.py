@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from forecasting.words import counted
 from loop.strategies.distance import Float32, find_nearest, squared_distances, to_nearest
 from loop.strategies.pool import Choice, Pool, Rows, Vectors
 
@@ -49,7 +50,9 @@ def typiclust(pool: Pool, n: int, rng: np.random.Generator) -> Sequence[Choice]:
         best = int(typical.argmax())
         row = int(members[best])
         how = "nothing labelled is like it" if n_labelled[largest] == 0 else "few labels are like it"
-        chosen.append(Choice(row, f"typical of {int(size[largest]):,} images; {how}", float(typical[best])))
+        chosen.append(
+            Choice(row, f"typical of {counted(int(size[largest]), 'image')}; {how}", float(typical[best]))
+        )
         n_labelled[largest] += 1
         free &= pool.patients != pool.patients[row]
     return chosen

@@ -92,7 +92,7 @@ def test_an_unfinished_batch_waits_and_changes_nothing(world: World) -> None:
         ),
         (
             "hybrid",
-            r"typical of \d+ images.*|drawn at random from the rest of the active part",
+            r"typical of \d+ images?;.*|drawn at random from the rest of the active part",
             "by the hybrid of doubt, open findings and distance",
         ),
     ],

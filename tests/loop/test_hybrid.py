@@ -108,6 +108,9 @@ def test_without_any_head_the_batch_is_typical_of_the_archive() -> None:
     asked = hybrid(pool, 10, np.random.default_rng(0))
     assert asked == typiclust(pool, 10, np.random.default_rng(0))
     assert hybrid(pool, 0, np.random.default_rng(0)) == []
+    one = pool_of(directions(1, 16, 17), np.full((1, 2), np.nan), labelled=labelled, y=np.zeros((12, 2)))
+    (last,) = hybrid(one, 1, np.random.default_rng(0))
+    assert last.reason.startswith("typical of 1 image;")
 
 
 def test_a_finding_with_two_positives_already_asks_what_looks_like_them() -> None:
