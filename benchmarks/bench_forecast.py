@@ -398,9 +398,7 @@ def main(
         stopped: list[Stopped] = []
         for seed in range(first_seed, first_seed + runs):
             world, test = halves(name, data, part, seed)
-            kept = None
-            if keep is not None:
-                kept = keep / f"{name}-{part}-{share:g}-{max_labels}-{strategy}-{cold_start}-{seed}.pkl"
+            kept = kept_at(keep, name, part, share, max_labels, seed, strategy, cold_start)
             run, curves = replay_once(world, test, seed, share, max_labels, kept, strategy, cold_start)
             mine, stops = judge(world, run, curves)
             told += mine
@@ -416,6 +414,22 @@ def main(
                 )
     if len(worlds) > 1:
         show(f"all of {', '.join(worlds)}", runs * len(worlds), share, summarise(*together))
+
+
+def kept_at(
+    keep: Path | None,
+    name: str,
+    part: str,
+    share: float,
+    max_labels: int,
+    seed: int,
+    strategy: str = "hybrid",
+    cold_start: str = "random",
+) -> Path | None:
+    """The file that keeps a replay; None where none is kept."""
+    if keep is None:
+        return None
+    return keep / f"{name}-{part}-{share:g}-{max_labels}-{strategy}-{cold_start}-{seed}.pkl"
 
 
 def replay_once(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from bench_forecast import TARGETS, halves, replay_once
+from bench_forecast import TARGETS, halves, kept_at, replay_once
 from replays import Replay
 from sklearn.isotonic import IsotonicRegression
 from worlds import Array
@@ -108,7 +108,7 @@ def main(
     for name in worlds:
         told: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
         for seed in range(first_seed, first_seed + runs):
-            kept = None if keep is None else keep / f"{name}-seed-{share:g}-{max_labels}-{seed}.pkl"
+            kept = kept_at(keep, name, "seed", share, max_labels, seed)
             world, test = halves(name, data, "seed", seed)
             run, curves = replay_once(world, test, seed, share, max_labels, kept)
             for what, scores in judge(run, curves).items():

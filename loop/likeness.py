@@ -27,6 +27,9 @@ CHANCE, FEW = 0.001, 0.03
 """A warning takes more than this share, and so many that as many images of the archive hold them with less than this probability.
 Images of few patients flock, so that in thousands of an archive's own images two in a hundred were met."""
 
+STEP = 1 / 16
+"""Of the spread: what is kept is so coarse that two exports, one image apart, do not tell that image by their difference."""
+
 CHUNK = 4096
 """Images looked at together: their standardised values are float64."""
 
@@ -36,8 +39,8 @@ class Likeness:
     """Where an archive's images lie; sums over all of them, none of any.
 
     Attributes:
-        mean: Of the raw embeddings, shape ``(d,)``, float32.
-        scale: Their standard deviations, shape ``(d,)``, float32.
+        mean: Of the raw embeddings, shape ``(d,)``, float32, in steps of `STEP` of a power of two near the spread.
+        scale: Their standard deviations, shape ``(d,)``, float32, to the same precision.
         radius: Root mean square of the standardised values beyond which an image counts as unlike.
     """
 
@@ -69,9 +72,10 @@ def measure_likeness(sample: Features, rng: np.random.Generator) -> Likeness | N
     for rows, others in (halves, halves[::-1]):
         distances += [*_distance(fit_projection(sample[others], 0), sample[rows])]
     whole = fit_projection(sample, 0)
+    step = STEP * 2.0 ** np.floor(np.log2(whole.scale))  # (d,)
     return Likeness(
-        whole.mean.astype(np.float32),
-        whole.scale.astype(np.float32),
+        (np.round(whole.mean / step) * step).astype(np.float32),
+        (np.round(whole.scale / step) * step).astype(np.float32),
         float(np.quantile(distances, 1 - SHARE)),
     )
 
