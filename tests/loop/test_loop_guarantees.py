@@ -59,9 +59,9 @@ def count_false(is_said: Callable[[dict[str, Any]], bool]) -> int:
     )
 
 
-def is_likely_at_half_the_sd(told: dict[str, Any]) -> bool:
-    """What would be likely if the posterior, taken as normal, had half its standard deviation."""
-    likely = ndtr(0.5 * ndtri(Rules(told["target"]).p_stop))  # .83
+def is_likely_at_a_third_of_the_sd(told: dict[str, Any]) -> bool:
+    """What would be likely if the posterior, taken as normal, had a third of its standard deviation."""
+    likely = ndtr(ndtri(Rules(told["target"]).p_stop) / 3)  # .73
     return told["forecast"] is not None and told["forecast"]["p_reached"] >= likely
 
 
@@ -72,7 +72,7 @@ def has_any_evidence(told: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize(
     ("verdict", "careless"),
-    [("LIKELY REACHED", is_likely_at_half_the_sd), ("CERTIFIED", has_any_evidence)],
+    [("LIKELY REACHED", is_likely_at_a_third_of_the_sd), ("CERTIFIED", has_any_evidence)],
 )
 def test_a_stop_at_the_truth_is_false_no_more_often_than_stated(
     verdict: str, careless: Callable[[dict[str, Any]], bool]
@@ -80,8 +80,8 @@ def test_a_stop_at_the_truth_is_false_no_more_often_than_stated(
     """Two findings in each project whose AUC starts below its target and ends about it.
 
     Each may be told, in any of its rounds, what is not yet true: at most 5 % of them may be, and the bound is what
-    chance exceeds once in a hundred (4 of the 23 that are ever below). Measured: 0 for either verdict, LIKELY REACHED once and then
-    truly. The careless ones do it to 7 and to 10, so that the bound can be exceeded.
+    chance exceeds once in a hundred (4 of the 23 that are ever below). Measured: neither verdict is said of them at all.
+    The careless ones say it falsely of 9 and 5, so that the bound can be exceeded.
     """
     n_below = sum(
         any((r["findings"][name]["true_auc"] or 0.0) < TARGETS[name] for r in rounds[1:])
@@ -109,7 +109,7 @@ def test_a_target_that_is_reached_is_found() -> None:
 def test_intervals_of_auc_now_cover_with_active_selection() -> None:
     """At the last look, the three findings of each project, which are not quite independent.
 
-    35 of 36 intervals covered, so they are rather wider than they need be; 18 would at a quarter of the width.
+    All 36 intervals covered, so they are rather wider than they need be; 18 would at a quarter of the width.
     """
     last = [told for rounds in every_project() for told in rounds[-1]["findings"].values()]
     least = binom.ppf(0.01, len(last), 0.9)
