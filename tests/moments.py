@@ -25,7 +25,7 @@ class Moment:
 MOMENTS = {
     "early": Moment(1.7, "target = 0.87", 1, size=30),
     "go-on": Moment(1.7, "target = 0.87", 4),
-    "reached": Moment(2.4, "target = 0.85", 20),
+    "reached": Moment(2.4, "target = 0.88", 20),
     "certified": Moment(3.0, 'target = 0.9\nevidence = "certified"', 20),
     "out-of-reach": Moment(0.9, "target = 0.95", 20),
 }
