@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loop.strategies.distance import to_nearest
-from loop.strategies.measures import highest_rows, mean_over_findings, utilities
+from loop.strategies.measures import highest_rows, how_unsure, mean_over_findings
 from loop.strategies.pool import Choice, Pool, Rows
 from loop.strategies.provisional import add_heads
 from loop.strategies.typical import typiclust
@@ -46,7 +46,7 @@ def hybrid(pool: Pool, n: int, rng: np.random.Generator) -> Sequence[Choice]:
     if not len(pulling):
         return typiclust(pool, n, rng)
     weight = weigh(count_scarcer(pool.labelled.y[:, pulling]))  # (F,)
-    doubt = np.column_stack([utilities("uncertainty", p) for p in pool.proba[:, pulling].T])  # (m, F)
+    doubt = how_unsure(pool.proba[:, pulling])  # (m, F)
     rows = np.sort(least_sure(mean_over_findings(doubt, weight), IN_SIGHT * n, pool.patients))  # (c,)
     return _take_in_turn(pool, rows, n, pulling, share_out(n, weight), doubt[rows], provisional)
 

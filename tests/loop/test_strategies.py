@@ -18,6 +18,7 @@ from strategy_pools import gaussian_seen
 from loop.errors import BadInput
 from loop.settings import STRATEGIES
 from loop.strategies import Pick, select_batch, utilities
+from loop.strategies.measures import how_unsure
 
 Array = NDArray[np.float64]
 ASKING = ("uncertainty", "margin", "entropy")
@@ -242,3 +243,8 @@ def test_laws_of_a_batch(pool: Any, strategy: str, size: int, share: float, floo
 def test_neither_modal_nor_scikit_learn_is_imported_before_it_is_needed() -> None:
     code = "import sys, loop.strategies; sys.exit(bool({'modAL', 'sklearn', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_how_unsure_a_probability_is_is_what_modal_says_bit_for_bit() -> None:
+    proba = np.append(np.random.default_rng(7).random(1000), [0.0, 0.5, 1.0, np.nan])
+    np.testing.assert_array_equal(how_unsure(proba), utilities("uncertainty", proba))
