@@ -46,6 +46,7 @@ bench: $(PEERS)/.installed  ## speed and memory beside peers, as tables; with CX
 ifdef CXR_DATA
 	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_labels.py --data $(CXR_DATA) --world kermany --world nih --world cxnet --seeds 20 --keep $(BENCH)/labels
 	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_share.py --data $(CXR_DATA) --keep $(BENCH)/share
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/bench_saving.py --data $(CXR_DATA) --world kermany --world nih --world cxnet --keep $(BENCH)/saving
 endif
 
 clean:
