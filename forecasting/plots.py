@@ -31,6 +31,7 @@ from forecasting.plots_style import (
     GREY,
     INK,
     LIGHT,
+    POINTS,
     SMALL,
     TINY,
     ZERO_ROOM,
@@ -135,13 +136,7 @@ def plot_curve(info: CurveInfo, ax: Axes) -> Axes:
         info.sizes,
         info.auc,
         yerr=(info.auc - info.auc_low, info.auc_high - info.auc),
-        fmt="o",
-        color=INK,
-        markerfacecolor="white",
-        markersize=3.8,
-        elinewidth=0.8,
-        capsize=2,
-        zorder=5,
+        **POINTS,
     )
     mark_place(info.n_now, f"now {info.n_now:,}", ax)
     _set_axes(info, ax)

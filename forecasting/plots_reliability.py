@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from forecasting.calibration import Bin
-from forecasting.plots_style import BLUE, DASHED, INK, SMALL, quiet_axes
+from forecasting.plots_style import BLUE, DASHED, INK, POINTS, SMALL, quiet_axes
 
 Array = NDArray[np.float64]
 
@@ -83,13 +83,7 @@ def plot_reliability(info: ReliabilityInfo, ax: Axes) -> Axes:
         info.predicted,
         info.observed,
         yerr=(np.maximum(info.observed - info.low, 0), np.maximum(info.high - info.observed, 0)),
-        fmt="o",
-        color=INK,
-        markerfacecolor="white",
-        markersize=3.8,
-        elinewidth=0.8,
-        capsize=2,
-        zorder=5,
+        **POINTS,
         clip_on=False,
     )
     for axis, limit in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):

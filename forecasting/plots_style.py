@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -10,6 +12,16 @@ from matplotlib.layout_engine import LayoutEngine
 BLUE, LIGHT, GREY, INK = "#1f5fa8", "#cfdcec", "#8a8a8a", "#1a1a1a"
 SMALL, TINY = 8.0, 7.0  # points of type
 DASHED = (0, (6, 3))  # a goal: what is to be reached
+POINTS: dict[str, Any] = {
+    "fmt": "o",
+    "color": INK,
+    "markerfacecolor": "white",
+    "markersize": 3.8,
+    "elinewidth": 0.8,
+    "capsize": 2,
+    "zorder": 5,
+}
+"""What was measured, with its errors, as `Axes.errorbar` takes it."""
 ZERO_ROOM = 0.12  # of the decades of a log axis: room to its left for zero labels, which it does not have
 
 
