@@ -104,7 +104,8 @@ def try_strategy(
         return None
     names = [f"{row:08d}" for row in range(len(y))]
     x = projection.transform(features)  # (n, k)
-    part = _Part(names, FeatureTable(names, features), x, y, patients, probe, is_open, projection)
+    counts = np.isin(np.arange(len(is_open)), counting)  # what is not tested may not pull either
+    part = _Part(names, FeatureTable(names, features), x, y, patients, probe, is_open & counts, projection)
     with threadpool_limits(1, "blas"):
         apart = part.run(strategy, counting, rng)
     if len(apart) < N_FOLDS:

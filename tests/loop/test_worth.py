@@ -69,6 +69,33 @@ def test_a_strategy_that_does_worse_than_random_is_found(
     assert not any(trial_of("uncertainty", seed, tmp_path).is_worse for seed in range(8))
 
 
+def test_a_finding_too_rare_to_be_tested_does_not_pull_in_a_trial(tmp_path: Path) -> None:
+    world = make_world(tmp_path, 0)
+    items = [item.item for item in world.items][:240]
+    x = world.features.read(items)
+    y = np.array([list(world.answers[world.task_of[item]].values()) for item in items])
+    y = np.column_stack([y, x[:, 0] >= np.sort(x[:, 0])[-4]])  # four positives: no head
+    patients = np.array([item.patient for item in world.items[:240]])
+    projection = fit_projection(x, 0)
+    probe = fit_probe(x, y, patients, (*FINDINGS, "rare"), projection, np.random.default_rng(0))
+    assert probe.fitted.tolist() == [True, True, False]
+    told = [
+        try_strategy(
+            "hybrid",
+            x,
+            y,
+            patients,
+            probe,
+            np.array([True, True, is_open]),
+            projection,
+            np.random.default_rng(1),
+        )
+        for is_open in (True, False)
+    ]
+    assert told[0] is not None
+    assert told[0] == told[1]
+
+
 def test_a_strategy_that_draws_at_random_is_seldom_called_worse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
