@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loop.strategies.measures import name_findings, utilities
+from loop.strategies.measures import how_unsure, name_findings
 from loop.strategies.pool import Choice, Pool, Rows, Vectors
 
 Array = NDArray[np.float64]
@@ -32,7 +32,7 @@ def badge(pool: Pool, n: int, rng: np.random.Generator) -> Sequence[Choice]:
     picks = draw_spread(
         pool.vectors, pull, n, pool.patients, rng, np.asarray(np.isnan(pool.proba).all(axis=1))
     )
-    by_finding = np.column_stack([utilities("uncertainty", p) for p in pool.proba.T])  # (m, K)
+    by_finding = how_unsure(pool.proba)  # (m, K)
     return [
         Choice(
             pick.row,

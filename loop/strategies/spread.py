@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from loop.strategies.distance import Float32, find_most_central, to_nearest
 from loop.strategies.greedy import Score, choose_greedily, measure_farthest
-from loop.strategies.measures import mean_over_findings, name_findings, utilities
+from loop.strategies.measures import how_unsure, mean_over_findings, name_findings
 from loop.strategies.pool import Choice, Pool, Rows, Vectors
 
 Array = NDArray[np.float64]
@@ -46,7 +46,7 @@ def choose_farthest(
 
 def ranked_batch(pool: Pool, n: int, rng: np.random.Generator) -> Sequence[Choice]:
     """Ask what is both uncertain and unlike everything labelled or chosen, as modAL's ranked batch does."""
-    by_finding = np.column_stack([utilities("uncertainty", p) for p in pool.proba.T])  # (m, K)
+    by_finding = how_unsure(pool.proba)  # (m, K)
     uncertainty = np.maximum(mean_over_findings(by_finding), 0.0)  # (m,)
     return [
         Choice(

@@ -81,7 +81,7 @@ def test_a_stop_at_the_truth_is_false_no_more_often_than_stated(
 
     Each may be told, in any of its rounds, what is not yet true: at most 5 % of them may be, and the bound is what
     chance exceeds once in a hundred (4 of the 23 that are ever below). Measured: neither verdict is said of them at all.
-    The careless ones exceed the bound, so that it can be exceeded.
+    The careless ones say it falsely more often than the bound allows.
     """
     n_below = sum(
         any((r["findings"][name]["true_auc"] or 0.0) < TARGETS[name] for r in rounds[1:])
